@@ -61,9 +61,7 @@ def test_a_positive_secondary_angle_moves_the_panel_to_the_head(view):
     assert chest_view(view, secondary_deg=20).detector_centre_mm[2] > 50
 
 
-@given(
-    st.sampled_from(list(View)), st.floats(-180, 180), st.floats(-60, 60), st.tuples(*[st.floats(-300, 300)] * 3)
-)
+@given(st.sampled_from(list(View)), st.floats(-180, 180), st.floats(-60, 60), st.tuples(*[st.floats(-300, 300)] * 3))
 def test_the_repr_of_a_beam_makes_it_again(view, primary, secondary, isocentre):
     beam = chest_view(view, primary_deg=primary, secondary_deg=secondary, isocentre_mm=isocentre)
     assert eval(repr(beam), {"ConeBeam": ConeBeam}) == beam

@@ -29,6 +29,7 @@ class Recipe:
     patience: int = 5  # epochs, for "plateau"
     warmup_epochs: int = 0  # linear, for "cosine"
     epochs: int = 100
+    epoch_steps: int = 0  # updates an epoch has; 0: one pass over the cases
     batch_size: int = 1
     accumulate: int = 1
     init: Literal["default", "normal", "he"] = "default"  # "normal": N(0, 0.02), biases 0
@@ -121,9 +122,11 @@ class Model:
         for key in net:
             if key not in self.options:
                 raise unknown_name(f"option of {self.name}'s net", key, self.options)
-        options = {**self.options, **{k: _value(k, v, type(self.options[k])) for k, v in net.items()}}
+        options = {**self.options, **{k: _value(k, v, _kind(self.options[k])) for k, v in net.items()}}
         size = int(options.get("size", self.size))
-        spacing = self.spacing * self.size / size
+        spacing = self.spacing * self.size / size  # the cube's side stays
+        if "spacing" in options and "spacing" not in {key.removeprefix("net.") for key in net}:
+            options["spacing"] = spacing
         recipe = self.recipe.with_settings(rest) if self.recipe is not None else None
         return replace(self, options=options, size=size, spacing=spacing, recipe=recipe)
 
@@ -144,6 +147,11 @@ def _parsed(recipe: Recipe, settings: Mapping[str, str]) -> dict[str, Any]:
         else:
             out[name] = _value(key, text, known[name])
     return out
+
+
+def _kind(value: Any) -> Any:
+    """The type that a text in this option's place must have; a tuple's entries are of its first one's."""
+    return tuple[type(value[0]), ...] if isinstance(value, tuple) and value else type(value)
 
 
 def _value(key: str, text: str, kind: Any) -> Any:

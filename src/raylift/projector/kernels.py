@@ -1,0 +1,328 @@
+"""The loops of the CPU projector, compiled by numba: Joseph's method on a volume stored H W D, D contiguous.
+
+Rectified: along one detector column and in one slice, the in-slice coordinate is constant and D is affine in the row.
+So a slice and a column cost a blend of two contiguous lines and a 1-D interpolation along D, no scattered loads.
+General: any pose, four loads a sample. Pictures are stored V columns rows. `at` is a row of `Rays.table`; axis 0, 1, 2
+is D, H, W. Each loop does the tasks `first` up to `last` and may run beside others of its kind in threads: a task of a
+forward owns its pixels, a task of an adjoint its slices, so nothing races and every sum has one order.
+"""
+
+import math
+from typing import no_type_check  # the tests' checker must not wrap what numba compiles
+
+import numpy as np
+from numba import njit
+
+FAST = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
+INLINE = {"inline": "always", "nogil": True, "fastmath": True, "error_model": "numpy"}
+TILE, ROWS = 16, 64  # columns and, in the general loop, rows of a task  # ours
+BLOCK = 32  # side of a block that fits the first cache  # ours
+
+
+@njit(**FAST)
+@no_type_check
+def lay_d_last(first, last, volume, lines):
+    """Copy D H W to H W D, block by block."""
+    depth, _, width = volume.shape
+    for h in range(first, last):
+        for d0 in range(0, depth, BLOCK):
+            for w0 in range(0, width, BLOCK):
+                for w in range(w0, min(width, w0 + BLOCK)):
+                    for d in range(d0, min(depth, d0 + BLOCK)):
+                        lines[h, w, d] = volume[d, h, w]
+
+
+@njit(**FAST)
+@no_type_check
+def lay_d_first(first, last, lines, volume):
+    """Copy H W D back to D H W."""
+    depth, _, width = volume.shape
+    for h in range(first, last):
+        for d0 in range(0, depth, BLOCK):
+            for w0 in range(0, width, BLOCK):
+                for d in range(d0, min(depth, d0 + BLOCK)):
+                    for w in range(w0, min(width, w0 + BLOCK)):
+                        volume[d, h, w] = lines[h, w, d]
+
+
+@njit(**INLINE)
+@no_type_check
+def _direction(at, k, row, column):
+    return at[9 + k] + column * at[12 + k] + row * at[15 + k]
+
+
+@njit(**INLINE)
+@no_type_check
+def _main_axis(at, spacing, row, column):
+    d = 0.0 if at[18] > 0 else abs(_direction(at, 0, row, column)) * spacing[0]
+    h = abs(_direction(at, 1, row, column)) * spacing[1]
+    w = abs(_direction(at, 2, row, column)) * spacing[2]
+    if d > max(h, w):
+        return 0
+    return 1 if h >= w else 2
+
+
+@njit(**INLINE)
+@no_type_check
+def _step_mm(at, affine, axis, row, column):
+    """Length in mm of a ray's way from one slice to the next."""
+    d, h, w = _direction(at, 0, row, column), _direction(at, 1, row, column), _direction(at, 2, row, column)
+    x = affine[0, 0] * d + affine[0, 1] * h + affine[0, 2] * w
+    y = affine[1, 0] * d + affine[1, 1] * h + affine[1, 2] * w
+    z = affine[2, 0] * d + affine[2, 1] * h + affine[2, 2] * w
+    return math.sqrt(x * x + y * y + z * z) / abs(_direction(at, axis, row, column))
+
+
+@njit(**FAST)
+@no_type_check
+def weigh(first, last, pictures, table, affine, spacing, axis, out):
+    """Each pixel times its ray's step in mm; 0 where the ray's main axis is another than `axis`."""
+    _, columns, rows = pictures.shape
+    for q in range(first, last):
+        b, c = q // columns, q % columns
+        at = table[b]
+        for r in range(rows):
+            mine = _main_axis(at, spacing, r, c) == axis
+            out[b, c, r] = pictures[b, c, r] * _step_mm(at, affine, axis, r, c) if mine else 0.0
+
+
+@njit(**INLINE)
+@no_type_check
+def _column_in_slice(at, axis, j, c, size):
+    """Where slice `j` cuts the rays of column `c`: in-slice position, D at row 0 and D per row; far off if nowhere."""
+    other = 3 - axis
+    step = (j - at[axis] - c * at[3 + axis]) / (at[9 + axis] + c * at[12 + axis])
+    x = at[other] + c * at[3 + other] + step * (at[9 + other] + c * at[12 + other])
+    d = at[0] + c * at[3] + step * (at[9] + c * at[12])
+    slope = at[6] + step * at[15]
+    if step <= at[19] or x >= size:
+        x = -2.0
+    return x, d, slope
+
+
+@njit(**FAST)
+@no_type_check
+def rectified_forward(first, last, lines, size_a, size_p, stride_a, stride_p, axis, table, affine, spacing, out):
+    """Add the line integrals of all columns of main axis `axis` (1: H, 2: W) to `out`; `lines` is flat."""
+    _, columns, rows = out.shape
+    depth = lines.size // (size_a * size_p)
+    f = out.dtype.type
+    one, zero = f(1), f(0)
+    tiles = (columns + TILE - 1) // TILE
+    for q in range(first, last):
+        at = table[q // tiles]
+        c0 = (q % tiles) * TILE
+        c1 = min(columns, c0 + TILE)
+        sums = np.zeros((TILE, rows), out.dtype)
+        line = np.zeros(depth + 3, out.dtype)  # one voxel of zero before, two behind
+        line_next = line[1:]
+        for j in range(size_a):
+            for c in range(c0, c1):
+                if _main_axis(at, spacing, 0, c) != axis:
+                    continue
+                x, d, slope = _column_in_slice(at, axis, j, c, size_p)
+                if x <= -1.0:
+                    continue
+                if abs(slope) < 1e-12:
+                    slope = 1e-12
+                ra, rb = (-1.0 - d) / slope, (depth - d) / slope
+                r0 = int(max(0.0, math.floor(min(ra, rb)) + 1))
+                r1 = int(min(float(rows), math.ceil(max(ra, rb))))
+                if r1 <= r0:
+                    continue
+                da, db = d + r0 * slope, d + (r1 - 1) * slope
+                k0 = max(0, math.floor(min(da, db)) - 1)
+                k1 = min(depth, math.floor(max(da, db)) + 3)
+                i = math.floor(x)
+                w1 = f(x - i)
+                w0 = one - w1
+                if i < 0:
+                    w0 = zero
+                if i + 1 >= size_p:
+                    w1 = zero
+                o0 = j * stride_a + max(i, 0) * stride_p
+                o1 = j * stride_a + min(i + 1, size_p - 1) * stride_p
+                for k in range(k0, k1):
+                    line[k + 1] = w0 * lines[o0 + k] + w1 * lines[o1 + k]
+                sums_c = sums[c - c0]
+                start, by = f(d + 1.0), f(slope)
+                for r in range(r0, r1):
+                    z = max(zero, start + f(np.int32(r)) * by)
+                    k = np.int32(z)
+                    fraction = z - f(k)
+                    u = np.uint32(k)
+                    sums_c[r] += line[u] + fraction * (line_next[u] - line[u])
+        for c in range(c0, c1):
+            if _main_axis(at, spacing, 0, c) == axis:
+                for r in range(rows):
+                    out[q // tiles, c, r] += sums[c - c0, r] * f(_step_mm(at, affine, axis, r, c))
+
+
+@njit(**FAST)
+@no_type_check
+def rectified_adjoint(first, last, lines, size_a, size_p, stride_a, stride_p, axis, table, spacing, weighed, block):
+    """Add the adjoint of `rectified_forward` to `lines`; `weighed` went through `weigh`."""
+    views, columns, rows = weighed.shape
+    depth = lines.size // (size_a * size_p)
+    f = weighed.dtype.type
+    one, zero = f(1), f(0)
+    for jj in range(first, last):
+        line = np.empty(depth, weighed.dtype)
+        pixels = np.zeros(rows + 2, weighed.dtype)  # a pixel of zero before and behind
+        for b in range(views):
+            at = table[b]
+            for c in range(columns):
+                if _main_axis(at, spacing, 0, c) != axis:
+                    continue
+                for r in range(rows):
+                    pixels[r + 1] = weighed[b, c, r]
+                for j in range(jj * block, min(size_a, (jj + 1) * block)):
+                    x, d, slope = _column_in_slice(at, axis, j, c, size_p)
+                    if x <= -1.0:
+                        continue
+                    last = d + (rows - 1) * slope
+                    k0 = max(0, math.floor(min(d, last)))
+                    k1 = min(depth, math.floor(max(d, last)) + 2)
+                    if k1 <= k0:
+                        continue
+                    for k in range(k0, k1):
+                        line[k] = zero
+                    steep = abs(slope)
+                    if steep < 0.02:  # many rows in one voxel: each row gives to two voxels
+                        for r in range(rows):
+                            z = d + r * slope
+                            k = math.floor(z)
+                            w = f(z - k)
+                            if k >= k0 and k < k1:
+                                line[k] += (one - w) * pixels[r + 1]
+                            if k + 1 >= k0 and k + 1 < k1:
+                                line[k + 1] += w * pixels[r + 1]
+                    else:  # each voxel gathers from the rows within one voxel of it
+                        inverse, by, start, reach = f(1.0 / slope), f(slope), f(d), f(1.0 / steep)
+                        for m in range(int(2.0 / steep) + 1):
+                            for k in range(k0, k1):
+                                r = np.int32(math.floor((f(np.int32(k)) - start) * inverse - reach)) + np.int32(1 + m)
+                                w = max(zero, one - abs(start + f(r) * by - f(np.int32(k))))
+                                r = min(max(r, np.int32(-1)), np.int32(rows))
+                                line[k] += w * pixels[r + 1]
+                    i = math.floor(x)
+                    w1 = f(x - i)
+                    if i >= 0:
+                        o = j * stride_a + i * stride_p
+                        for k in range(k0, k1):
+                            lines[o + k] += (one - w1) * line[k]
+                    if i + 1 < size_p:
+                        o = j * stride_a + (i + 1) * stride_p
+                        for k in range(k0, k1):
+                            lines[o + k] += w1 * line[k]
+
+
+@njit(**INLINE)
+@no_type_check
+def _slope_and_start(at, axis, k, row, column):
+    """A ray's coordinate `k` as start + slope * slice."""
+    slope = _direction(at, k, row, column) / _direction(at, axis, row, column)
+    start = at[k] + column * at[3 + k] + row * at[6 + k]
+    return slope, start - slope * (at[axis] + column * at[3 + axis] + row * at[6 + axis])
+
+
+@njit(**INLINE)
+@no_type_check
+def _first_slice(at, axis, row, column):
+    """Where a ray starts, as a slice number times the sign of its advance."""
+    advance = _direction(at, axis, row, column)
+    start = at[axis] + column * at[3 + axis] + row * at[6 + axis] + at[19] * advance
+    return start if advance > 0 else -start
+
+
+@njit(**FAST)
+@no_type_check
+def general_forward(first, last, lines, sizes, strides, axis, table, affine, spacing, out):
+    """Add the line integrals of all rays of main axis `axis` to `out`, any pose; every size is at least 2."""
+    _, columns, rows = out.shape
+    p = 1 if axis == 0 else 3 - axis
+    q = 2 if axis == 0 else 0  # the nearer neighbours in memory
+    size_a, size_p, size_q = sizes[axis], np.int32(sizes[p]), np.int32(sizes[q])
+    stride_a, stride_p, stride_q = strides[axis], strides[p], strides[q]
+    f = out.dtype.type
+    one, zero = f(1), f(0)
+    tiles = (columns + TILE - 1) // TILE
+    parts = (rows + ROWS - 1) // ROWS
+    for task in range(first, last):
+        b = task // (tiles * parts)
+        c0, r0 = (task % tiles) * TILE, (task // tiles % parts) * ROWS
+        width, height = min(TILE, columns - c0), min(ROWS, rows - r0)
+        at = table[b]
+        ray = np.zeros((6, TILE, ROWS), out.dtype)  # slope and start of p and q, first slice, sense
+        sums, weight = np.zeros((TILE, ROWS), out.dtype), np.zeros((TILE, ROWS), out.dtype)
+        any_ray = False
+        for c in range(width):
+            for r in range(height):
+                if _main_axis(at, spacing, r0 + r, c0 + c) == axis:
+                    any_ray = True
+                    weight[c, r] = _step_mm(at, affine, axis, r0 + r, c0 + c)
+                    ray[0, c, r], ray[1, c, r] = _slope_and_start(at, axis, p, r0 + r, c0 + c)
+                    ray[2, c, r], ray[3, c, r] = _slope_and_start(at, axis, q, r0 + r, c0 + c)
+                    ray[4, c, r] = _first_slice(at, axis, r0 + r, c0 + c)
+                    ray[5, c, r] = one if _direction(at, axis, r0 + r, c0 + c) > 0 else -one
+        if not any_ray:
+            continue
+        for j in range(size_a):
+            o_a, jf = j * stride_a, f(j)
+            for c in range(width):
+                for r in range(height):
+                    y = ray[1, c, r] + jf * ray[0, c, r]
+                    x = ray[3, c, r] + jf * ray[2, c, r]
+                    iy = min(max(np.int32(math.floor(y)), np.int32(0)), size_p - np.int32(2))
+                    ix = min(max(np.int32(math.floor(x)), np.int32(0)), size_q - np.int32(2))
+                    fy, fx = y - f(iy), x - f(ix)
+                    y0, y1 = max(zero, one - abs(fy)), max(zero, one - abs(fy - one))
+                    x0, x1 = max(zero, one - abs(fx)), max(zero, one - abs(fx - one))
+                    o = o_a + iy * stride_p + ix * stride_q
+                    near = x0 * lines[o] + x1 * lines[o + stride_q]
+                    far = x0 * lines[o + stride_p] + x1 * lines[o + stride_p + stride_q]
+                    value = y0 * near + y1 * far
+                    sums[c, r] += value if ray[5, c, r] * jf > ray[4, c, r] else zero
+        for c in range(width):
+            for r in range(height):
+                out[b, c0 + c, r0 + r] += sums[c, r] * weight[c, r]
+
+
+@njit(**FAST)
+@no_type_check
+def general_adjoint(first, last, lines, sizes, strides, axis, table, weighed, block):
+    """Add the adjoint of `general_forward` to `lines`; `weighed` went through `weigh` and is 0 off this axis."""
+    views, columns, rows = weighed.shape
+    p = 1 if axis == 0 else 3 - axis
+    q = 2 if axis == 0 else 0
+    size_a, size_p, size_q = sizes[axis], np.int32(sizes[p]), np.int32(sizes[q])
+    stride_a, stride_p, stride_q = strides[axis], strides[p], strides[q]
+    f = weighed.dtype.type
+    one, zero = f(1), f(0)
+    for jj in range(first, last):
+        ray = np.empty((6, rows), weighed.dtype)
+        for b in range(views):
+            at = table[b]
+            for c in range(columns):
+                for r in range(rows):
+                    ray[0, r], ray[1, r] = _slope_and_start(at, axis, p, r, c)
+                    ray[2, r], ray[3, r] = _slope_and_start(at, axis, q, r, c)
+                    ray[4, r] = _first_slice(at, axis, r, c)
+                    ray[5, r] = one if _direction(at, axis, r, c) > 0 else -one
+                for j in range(jj * block, min(size_a, (jj + 1) * block)):
+                    jf = f(j)
+                    for r in range(rows):
+                        g = weighed[b, c, r]
+                        y, x = ray[1, r] + jf * ray[0, r], ray[3, r] + jf * ray[2, r]
+                        inside = y > -one and y < size_p and x > -one and x < size_q
+                        if g != zero and inside and ray[5, r] * jf > ray[4, r]:
+                            iy = min(max(np.int32(math.floor(y)), np.int32(0)), size_p - np.int32(2))
+                            ix = min(max(np.int32(math.floor(x)), np.int32(0)), size_q - np.int32(2))
+                            fy, fx = y - f(iy), x - f(ix)
+                            y0, y1 = g * max(zero, one - abs(fy)), g * max(zero, one - abs(fy - one))
+                            x0, x1 = max(zero, one - abs(fx)), max(zero, one - abs(fx - one))
+                            o = j * stride_a + iy * stride_p + ix * stride_q
+                            lines[o] += y0 * x0
+                            lines[o + stride_q] += y0 * x1
+                            lines[o + stride_p] += y1 * x0
+                            lines[o + stride_p + stride_q] += y1 * x1
