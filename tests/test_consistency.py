@@ -1,5 +1,7 @@
 """Laws of data consistency: it never leads away from the truth, it meets the X-rays, it minds what lies outside."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -39,7 +41,7 @@ def test_with_fixed_weights_no_step_ever_leads_away_from_the_truth(generator):
         for index, beam in enumerate(SHOTS):
             mu = step(mu, xrays[index : index + 1], weights, WHOLE, beam)
             distances.append(distance(mu))
-    assert all(b <= a * (1 + 1e-12) for a, b in zip(distances, distances[1:], strict=False))
+    assert all(b <= a * (1 + 1e-12) for a, b in pairwise(distances))
     assert distances[-1] < distances[0]
 
 

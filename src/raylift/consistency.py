@@ -1,4 +1,4 @@
-"""Data consistency: the volume nearest to an estimate that the X-rays do not contradict, and SART, which needs no network.
+"""Data consistency: the volume nearest to an estimate that the X-rays do not contradict; and SART, without a network.
 
 The truth lies in {x : A x = b}, x >= 0. With weights W (a positive diagonal), the step for one view
 

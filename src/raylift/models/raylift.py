@@ -16,6 +16,7 @@ ray runs. Consistency is part of the forward pass and so of the loss. Ours; no p
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -74,7 +75,7 @@ class UNet(nn.Module):
         super().__init__()
         widths = [width * 2**k for k in range(levels)]
         self.down = nn.ModuleList(Level(a, b) for a, b in zip([into, *widths], widths, strict=False))
-        self.narrow = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.narrow = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in pairwise(widths))
         self.up = nn.ModuleList(Level(a, a) for a in widths[:-1])
         self.head = nn.Conv3d(width, out, 1)
 
