@@ -1,0 +1,325 @@
+"""Preparation: whatever the file's orientation a case is upright, the table goes and the arms stay, and each input is
+prepared, rejected with its reason or named as damaged, with the same bytes however it was run.
+"""
+
+import csv
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from raylift import io
+from raylift.data.prepare import body, check, find, prepare, profiles, steps
+from raylift.data.split import split_hash
+from raylift.data.store import load_batch, open_case, open_dataset
+from raylift.errors import BadInput, UnknownName
+from raylift.physics import MU_WATER
+from raylift.types import Grid, View, Volume
+
+SMALL = replace(
+    profiles.CHEST, name="small", size=32, spacing=10.0, pixels=32, source_spacing=5.0, thickest_mm=12.0
+)  # steps as for a chest, in few voxels
+MARKER = (-70.0, -50.0, 100.0)  # right, front, top of the middle
+
+
+@pytest.fixture(autouse=True)
+def small_profile(monkeypatch):
+    monkeypatch.setitem(profiles.PROFILES, "small", SMALL)
+
+
+def _torso(
+    *, lungs=True, table=True, marker=True, spine=True, half=(150.0, 100.0), length=340.0, centre=(20.0, -200.0, 900.0)
+):
+    """A torso of water, canonical, at 5 mm; its middle is `centre`."""
+    grid = Grid.canonical((round(length / 5), 56, 2 * round(half[0] / 5) + 20), 5.0, centre)
+    z, y, x = (
+        grid.world(np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), -1)) - np.array(centre)
+    ).transpose(3, 0, 1, 2)[::-1]
+    hu = np.where((x / half[0]) ** 2 + (y / half[1]) ** 2 <= 1, 0.0, -1000.0)
+    if lungs:
+        for side in (-70, 70):
+            hu[((x - side) / 50) ** 2 + (y / 65) ** 2 + (z / 120) ** 2 <= 1] = -850
+    if spine:
+        hu[(x**2 + (y - 75) ** 2 <= 15**2)] = 700
+    if marker:
+        hu[np.abs(np.stack([x, y, z], -1) - MARKER).max(-1) <= 12] = 3000
+    if table:
+        hu[(np.abs(y - half[1] - 22) <= 6) & (np.abs(x) <= half[0])] = 200
+    return Volume(hu=hu.astype(np.int16), grid=grid, source="torso")
+
+
+def _stored(volume: Volume, order, flips) -> Volume:
+    """The same volume with its array's axes in another order and direction."""
+    from raylift.geometry import canonical
+
+    hu = volume.hu.transpose(order)
+    affine = volume.grid.affine.copy()
+    affine[:3, :3] = volume.grid.affine[:3, list(order)]
+    for axis in flips:
+        affine[:3, 3] += affine[:3, axis] * (hu.shape[axis] - 1)
+        affine[:3, axis] *= -1
+    stored = Volume(hu=np.ascontiguousarray(np.flip(hu, flips)), grid=Grid(hu.shape, affine), source=volume.source)
+    np.testing.assert_array_equal(canonical(stored).hu, volume.hu)
+    return stored
+
+
+def _case(volume, tmp_path, name="case", **settings):
+    profile = replace(SMALL, **settings)
+    steps.prepare_volume(volume, tmp_path / name, profile=profile, allow_short=False, patient="p", settings="s")
+    return open_case(tmp_path / name)
+
+
+def _tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize(("order", "flips"), [((0, 1, 2), ()), ((2, 1, 0), (0, 2)), ((1, 0, 2), (1,))])
+def test_a_marker_at_the_right_front_top_is_there_in_cube_and_xrays(tmp_path, order, flips):
+    case = _case(_stored(_torso(), order, flips), tmp_path)
+    d, h, w = np.unravel_index(np.argmax(case.ct()), case.ct().shape)
+    assert d < 10 and h < 16 and w < 14
+    place = case.grid.world([d, h, w]) - case.grid.centre_mm
+    assert np.abs(place - np.array(MARKER)).max() < 12
+    without = _case(_stored(_torso(marker=False), order, flips), tmp_path, "without")
+    for view, picture, bare in zip(case.views, case.xrays(), without.xrays(), strict=True):
+        row, column = np.unravel_index(np.argmax(picture - bare), picture.shape)
+        assert row < 12 and column < 14, view  # the top, and the viewer's left: right in frontal, front in lateral
+
+
+def test_water_attenuates_by_its_thickness(tmp_path):
+    case = _case(_torso(lungs=False, marker=False, spine=False), tmp_path)
+    middle = case.xrays()[:, 15:17, 15:17].mean((1, 2))
+    np.testing.assert_allclose(middle, [MU_WATER * 200, MU_WATER * 300], rtol=0.03)
+
+
+def test_the_cube_is_centred_on_the_body_and_the_isocentre_on_the_cube(tmp_path):
+    case = _case(_torso(), tmp_path)
+    np.testing.assert_allclose(case.grid.centre_mm, (20, -200, 900), atol=4)
+    for beam in case.beams:
+        along = np.subtract(beam.detector_centre_mm, beam.source_mm)
+        np.testing.assert_allclose(np.array(beam.source_mm) + along * 1500 / 1800, case.grid.centre_mm, atol=1e-6)
+
+
+def test_the_table_goes_and_a_detached_arm_stays():
+    volume = _torso(half=(150.0, 100.0))
+    arm = volume.hu.copy()
+    arm[:, 20:34, 1:9] = 40
+    volume = replace(volume, hu=np.where(volume.hu == 200, volume.hu, arm))
+    whole = replace(volume, hu=volume.hu.astype(np.float32))
+    whole = steps.resample.upright(whole, 5.0, multiple=2)
+    mask = body.body_mask(body.coarse(whole))
+    clean = body.without_table(whole, mask).hu
+    table, flesh = volume.hu == 200, arm == 40
+    at = np.rint(whole.grid.index(volume.grid.world(np.argwhere(table)))).astype(int)
+    assert (clean[tuple(at.T)] > -500).mean() < 0.02
+    at = np.rint(whole.grid.index(volume.grid.world(np.argwhere(flesh)))).astype(int)
+    assert (clean[tuple(at.T)] > -500).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda v: replace(v, hu=(v.hu > 0).astype(np.int16) * 3), "whole numbers from 0 to 3 and no air: a label map"),
+        (lambda v: replace(v, hu=(v.hu + 1000).clip(0) * 2), "no air near -1000 HU: not a CT in HU"),
+        (lambda v: replace(v, hu=v.hu * 0 - 1000), "an empty image"),
+        (lambda v: Volume(hu=v.hu[:40], grid=Grid.canonical(v.hu[:40].shape, 5.0)), "200 mm long, shorter than 280"),
+        (lambda v: replace(v, hu=np.ascontiguousarray(v.hu[:, ::-1])), "front and back are exchanged"),
+        (lambda v: Volume(hu=v.hu, grid=Grid.canonical(v.hu.shape, (14.0, 5.0, 5.0))), "14.0 mm between slices"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_rejected_with_the_reason(tmp_path, change, reason):
+    with pytest.raises(steps.Rejected, match=reason):
+        _case(change(_torso(table=False, marker=False)), tmp_path, source_spacing=2.5)
+    assert not (tmp_path / "case").exists()
+
+
+def test_a_body_behind_the_panel_is_rejected(tmp_path):
+    wide = _torso(half=(320.0, 100.0), lungs=False, marker=False)
+    with pytest.raises(steps.Rejected, match="the body reaches behind the panel of the LAT view"):
+        _case(wide, tmp_path)
+    _case(wide, tmp_path, rays="cube")  # what lies in the cube is before the panel
+
+
+def test_a_short_scan_is_padded_and_marked_where_that_is_allowed(tmp_path):
+    short = _torso(length=200.0)
+    steps.prepare_volume(short, tmp_path / "a", profile=SMALL, allow_short=True, patient="p", settings="s")
+    case = open_case(tmp_path / "a")
+    filled = case.valid()
+    assert filled[6:26, 4:28, 4:28].all() and not filled[:6].any() and not filled[26:].any()
+    assert (case.ct()[~filled] == -1000).all()
+
+
+def test_rays_of_the_cube_see_nothing_beyond_it(tmp_path):
+    long = _torso(length=640.0, lungs=False, marker=False, table=False)
+    whole = _case(long, tmp_path, "whole").xrays()
+    inside = _case(long, tmp_path, "cube", rays="cube").xrays()
+    np.testing.assert_allclose(whole[:, 16, 16], inside[:, 16, 16], rtol=0.02)
+    assert (inside[:, 0] < 0.75 * whole[:, 0]).all(where=whole[:, 0] > 1)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """A folder as it is found: NIfTI, MHA, DICOM, a label map, a truncated file, a copy under another name, notes."""
+    folder = tmp_path_factory.mktemp("inputs")
+    torso = _torso()
+    for k in range(3):
+        (folder / f"p{k}").mkdir()
+        moved = Volume(hu=np.roll(torso.hu, k, 0), grid=torso.grid)
+        io.write_ct(_stored(moved, (0, 1, 2), (1,) if k else ()), folder / f"p{k}" / "ct.nii.gz")
+    io.write_ct(Volume(hu=(torso.hu > 0).astype(np.int16), grid=torso.grid), folder / "p0" / "bones.nii.gz")
+    io.write_ct(Volume(hu=np.roll(torso.hu, 3, 0), grid=torso.grid), folder / "other.mha")
+    io.write_ct(torso, folder / "p0-as-dicom")
+    (folder / "short").mkdir()
+    io.write_ct(_torso(length=200.0), folder / "short" / "ct.nii.gz")
+    whole = (folder / "p1" / "ct.nii.gz").read_bytes()
+    (folder / "broken.nii.gz").write_bytes(whole[: len(whole) // 2])
+    (folder / "readme.txt").write_text("notes")
+    (folder / "patients.csv").write_text("path,patient,split\np0,Ann,test\np1,Bob,\np2,Bob,\nother.mha,Cy,val\n")
+    return folder
+
+
+def _prepare(inputs, out, **settings):
+    return prepare(inputs, out, profile="small", patients=inputs / "patients.csv", **settings)
+
+
+def test_one_call_prepares_what_can_be_and_names_the_rest(inputs, tmp_path):
+    heard = []
+    report = _prepare(inputs, tmp_path / "out", progress=heard.append)
+    assert report.prepared == ["other", "p0", "p0-as-dicom", "p1", "p2"] and not report.kept and not report.left_out
+    assert [file for file, _ in report.failed] == [f"{inputs.name}/broken.nii.gz"]
+    assert dict(report.rejected).keys() == {"p0/bones.nii.gz", "short/ct.nii.gz"}
+    assert [h.done for h in heard] == list(range(1, 9)) and heard[-1].prepared == 5 and heard[-1].total == 8
+    with open(tmp_path / "out" / "rejected.csv") as file:
+        assert [row["kind"] for row in csv.DictReader(file)] == ["failed", "rejected", "rejected"]
+    dataset = open_dataset(tmp_path / "out")
+    assert dataset.patients["p1"] == dataset.patients["p2"] == "Bob"
+    assert {"p0", "p0-as-dicom"} <= set(dataset.splits["test"]) and "other" in dataset.splits["val"]
+    assert dataset.splits["train"] == ["p1", "p2"]
+    batch = load_batch(dataset.cases("train"), views=(View.PA, View.LAT), size=16)
+    assert batch.hu.shape == (2, 1, 16, 16, 16) and batch.beams[0] == batch.beams[1] and torch.isfinite(batch.hu).all()
+
+
+def test_dicom_and_nifti_of_one_scan_are_one_scan(inputs, tmp_path):
+    _prepare(inputs, tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "dataset.json").read_text())["sources"]
+    assert told["p0"] == told["p0-as-dicom"] and len(set(told.values())) == 4
+    dataset = open_dataset(tmp_path / "out")
+    assert dataset.split_hash == split_hash(dataset.splits, dataset.patients, told)
+
+
+def test_interrupted_and_begun_again_gives_the_same_bytes(inputs, tmp_path):
+    _prepare(inputs, tmp_path / "once")
+    _prepare(inputs, tmp_path / "twice")
+    for lost in ("cases/p1/ct.npy", "cases/p1/meta.json", "sources/p2.json", "splits.json", "dataset.json"):
+        (tmp_path / "twice" / lost).unlink()
+    report = _prepare(inputs, tmp_path / "twice")
+    assert report.kept == ["other", "p0", "p0-as-dicom"]
+    assert _tree(tmp_path / "once") == _tree(tmp_path / "twice")
+    assert _prepare(inputs, tmp_path / "twice").kept == report.prepared
+
+
+@pytest.mark.slow
+def test_many_workers_give_the_same_bytes(inputs, tmp_path):
+    _prepare(inputs, tmp_path / "one")
+    _prepare(inputs, tmp_path / "two", jobs=2)
+    assert _tree(tmp_path / "one") == _tree(tmp_path / "two")
+
+
+def test_another_setting_prepares_again_and_another_profile_is_refused(inputs, tmp_path):
+    _prepare(inputs, tmp_path / "out")
+    report = _prepare(inputs, tmp_path / "out", allow_short=True)
+    assert not report.kept and "short" in report.prepared
+    with pytest.raises(BadInput, match="holds a data set of profile small with geometry chest"):
+        _prepare(inputs, tmp_path / "out", preset="x2ct")
+
+
+def test_a_case_whose_source_is_not_named_any_more_is_left_out(inputs, tmp_path):
+    _prepare(inputs, tmp_path / "out")
+    report = prepare([inputs / "p1", inputs / "p2"], tmp_path / "out", profile="small")
+    assert report.prepared == ["p1", "p2"] and report.left_out == ["other", "p0", "p0-as-dicom"]
+    assert sorted(open_dataset(tmp_path / "out").patients) == ["p1", "p2"]
+
+
+def test_what_cannot_be_prepared_is_told_before_anything_is_written(inputs, tmp_path):
+    with pytest.raises(UnknownName, match="no profile 'chset'; did you mean 'chest'"):
+        prepare(inputs, tmp_path / "out", profile="chset")
+    with pytest.raises(UnknownName, match="no geometry preset 'x2cd'; did you mean 'x2ct'"):
+        prepare(inputs, tmp_path / "out", preset="x2cd")
+    with pytest.raises(BadInput, match="no such file or folder"):
+        prepare(tmp_path / "nothing", tmp_path / "out")
+    with pytest.raises(BadInput, match="ratios"):
+        _prepare(inputs, tmp_path / "out", ratios=(1, 2))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput, match=r"no DICOM folder and no \.nii\.gz"):
+        prepare(tmp_path / "empty", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.docx").write_text("x")
+    with pytest.raises(BadInput, match="holds other files"):
+        _prepare(inputs, tmp_path / "full")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("path,patient,split\na,P,train\nb,P,test\n", "line 3: P is in train and in test"),
+        ("path,patient,split\na,P,tset\n", "did you mean 'test'"),
+        ("file,name\na,P\n", "line 2: each row needs a path and a patient"),
+        ("", "no rows"),
+    ],
+)
+def test_a_wrong_table_of_patients_is_refused(inputs, tmp_path, text, reason):
+    table = tmp_path / "patients.csv"
+    table.write_text(text)
+    with pytest.raises(BadInput, match=reason):
+        prepare(inputs, tmp_path / "out", profile="small", patients=table)
+
+
+def test_sources_are_named_by_their_place(inputs):
+    assert {s.id for s in find.find_sources([inputs])} == {
+        "p0", "p0-bones", "p1", "p2", "other", "short", "broken", "p0-as-dicom"
+    }  # fmt: skip
+    assert [s.id for s in find.find_sources([inputs / "p1", inputs / "p2" / "ct.nii.gz"])] == ["p1", "p2"]
+
+
+def test_every_profile_and_preset_fits_together():
+    for name in profiles.PROFILES:
+        for preset in (None, "chest", "x2ct", "xctnet-paper"):
+            profile = profiles.get(name, preset)
+            assert profile.pixels % profile.size == 0
+            assert (profile.rays == "cube") == (preset in profiles.CUBE_PRESETS)
+    assert profiles.settings_hash(profiles.get("chest"), False) != profiles.settings_hash(
+        profiles.get("chest", "x2ct"), False
+    )
+
+
+def test_infinite_voxels_are_refused():
+    volume = _torso()
+    hu = volume.hu.astype(np.float32)
+    hu[3, 3, 3] = np.nan
+    assert "not finite" in check.not_a_ct(replace(volume, hu=hu))
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_real_scans_in_one_call(tmp_path):
+    if "RAYLIFT_DATA" not in os.environ:
+        pytest.skip("RAYLIFT_DATA names no folder of real CTs")
+    folder = Path(os.environ["RAYLIFT_DATA"])
+    scans = [folder / "ct" / name for name in ("lidc-idri-0002", "lung-dx-a0001", "cmb-crc-01068")]
+    report = prepare(scans, tmp_path / "out", patients=folder / "patients.csv")
+    assert report.prepared == ["lidc-idri-0002", "lung-dx-a0001"] and not report.failed
+    assert "250 mm long" in dict(report.rejected)["cmb-crc-01068/ct.nii.gz"]
+    for name in report.prepared:
+        case = open_dataset(tmp_path / "out").case(name)
+        ct = case.ct().astype(float)
+        air = ct < -600
+        assert air[:, 40:90, 30:60].mean() > 0.2 and air[:, 40:90, 70:100].mean() > 0.2  # both lungs
+        bone = ct > 300
+        assert np.argwhere(bone)[:, 1].mean() > np.argwhere(ct > -500)[:, 1].mean()  # the spine is at the back
+        frontal = case.xrays()[0]
+        assert frontal[-80:-40].mean() > frontal[60:120].mean()  # the belly lies below the lungs
