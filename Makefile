@@ -36,6 +36,7 @@ slow: setup
 
 golden: setup
 	$(PY) tests/golden/write.py
+	$(PY) -c "from raylift.cli import reference; print(reference(), end='')" > docs/cli.md
 
 bench: setup
 	for each in bench/*.py; do $(PY) $$each || exit 1; done

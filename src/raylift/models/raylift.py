@@ -91,6 +91,15 @@ class UNet(nn.Module):
         return self.head(x)
 
 
+def trust(mu: Float[Tensor, "D H W"], open_to_change: Float[Tensor, "D H W"]) -> Float[Tensor, "D H W"]:
+    """The weights of consistency in the cube: like the estimate, times what the network says, which has mean 1 on what
+    there is, so that it can shift a correction within the cube but not out of it.
+    """
+    mass = mu.detach().clamp_min(0) + 5 * FLOOR
+    say = open_to_change.clamp(-3, 3).exp()
+    return mass * say * (mass.sum() / (mass * say).sum())
+
+
 def _unit(cubes: Sequence[Tensor]) -> Float[Tensor, "B 1 D H W"]:
     return Unit(CHEST_WINDOW).encode(mu_to_hu(torch.stack(list(cubes))[:, None]))
 
@@ -108,7 +117,7 @@ class RayLift(nn.Module):
         levels: int = 4,
         start_rounds: int = 6,
         rounds: int = 2,
-        fine_rounds: int = 6,
+        fine_rounds: int = 3,
     ):
         super().__init__()
         self.size, self.work, self.fine = size, work, size // work
@@ -121,27 +130,26 @@ class RayLift(nn.Module):
         xrays: Float[Tensor, "B V rows cols"],
         beams: Sequence[tuple[Beam, ...]],
         refine: bool = True,
-    ) -> dict[str, Float[Tensor, "B 1 D H W"]]:
-        """{"ct", "unrefined"}: [0, 1] over the chest window, after and before the steps of consistency.
-
-        `refine=False` leaves these steps out.
+    ) -> dict[str, Float[Tensor, "B 1 D H W"] | list[Tensor]]:
+        """{"ct", "unrefined"}: [0, 1] over the chest window, after and before the steps of consistency; "support": mu
+        of each sample on all that its rays cross. `refine=False` leaves the steps out.
         """
         coarse = F.adaptive_avg_pool2d(xrays, self.work)  # B V work work
         shots = [tuple(beam.resized(self.work, self.work) for beam in shot) for shot in beams]
         starts = [self.start(xray, shot) for xray, shot in zip(coarse, shots, strict=True)]
         found = self.unet(torch.stack([features for _, _, features in starts]))  # B 2 d h w
-        cubes, plain = [], []
+        cubes, plain, wholes = [], [], []
         for index, (whole, around, _) in enumerate(starts):
             inside = cut(around, whole, self.cube) + MU_WATER * found[index, 0]
             mu = put(inside.clamp_min(0), around, whole, self.cube)
-            plain.append(self.finish(mu, whole, xrays[index], beams[index], refine=False))
+            plain.append(self.finish(mu, whole, xrays[index], beams[index], refine=False)[0])
             if refine:
-                sure = put(found[index, 1], torch.zeros_like(around), whole, self.cube).clamp(-3, 3)
-                weights = (mu.detach() + 5 * FLOOR) * sure.exp()
+                weights = put(trust(inside, found[index, 1]), around + FLOOR / 10, whole, self.cube)
                 mu = rounds_of(mu, coarse[index], whole, shots[index], rounds=self.rounds, weights=weights)
-                mu = self.finish(mu, whole, xrays[index], beams[index], refine=True)
-            cubes.append(mu if refine else plain[-1])
-        return {"ct": _unit(cubes), "unrefined": _unit(plain)}
+            ct, whole_mu = self.finish(mu, whole, xrays[index], beams[index], refine)
+            cubes.append(ct)
+            wholes.append(whole_mu.detach())
+        return {"ct": _unit(cubes), "unrefined": _unit(plain), "support": wholes}
 
     @torch.no_grad()
     def start(self, xray: Float[Tensor, "V rows cols"], shot: tuple[Beam, ...]):
@@ -152,18 +160,18 @@ class RayLift(nn.Module):
         first = cut(around, whole, self.cube)[None] / MU_WATER
         return whole, around, torch.cat([first, seen, coordinates(self.cube, xray)])
 
-    def finish(self, mu: Tensor, whole: Grid, xray: Tensor, beams: tuple[Beam, ...], refine: bool) -> Tensor:
-        """The cube at the size that is asked for, its fine detail from the full X-rays."""
+    def finish(self, mu: Tensor, whole: Grid, xray: Tensor, beams: tuple[Beam, ...], refine: bool):
+        """The cube at the size that is asked for, its fine detail from the full X-rays; and the support it is part of."""
         if self.fine == 1:
-            return cut(mu, whole, self.cube)
-        n = self.fine
-        shape = tuple(n * k for k in whole.shape)
-        fine = Grid.canonical(shape, whole.spacing_mm[0] / n, whole.centre_mm)
-        cube = Grid.canonical((self.size,) * 3, fine.spacing_mm[0], self.cube.centre_mm)
-        mu = F.interpolate(mu[None, None], scale_factor=n, mode="trilinear", align_corners=False)[0, 0]
+            return cut(mu, whole, self.cube), mu
+        cube = Grid.canonical((self.size,) * 3, self.cube.spacing_mm[0] / self.fine)
+        fine = support(cube, beams, spacing_mm=cube.spacing_mm[0])
+        mu = F.interpolate(mu[None, None], scale_factor=self.fine, mode="trilinear", align_corners=False)
+        pad = [(n - k) // 2 for n, k in zip(fine.shape[::-1], mu.shape[:1:-1], strict=True) for _ in range(2)]
+        mu = F.pad(mu, pad, mode="replicate")[0, 0]  # finer pixels see a little further
         if refine:
             mu = rounds_of(mu, xray, fine, beams, rounds=self.fine_rounds)
-        return cut(mu, fine, cube)
+        return cut(mu, fine, cube), mu
 
 
 RECIPE = Recipe(  # ours throughout
@@ -198,7 +206,7 @@ MODEL = Model(
         "levels": 4,
         "start_rounds": 6,
         "rounds": 2,
-        "fine_rounds": 6,
+        "fine_rounds": 3,
     },
     tiny={"size": 16, "spacing": 20.0, "work": 16, "width": 4, "levels": 2, "start_rounds": 2, "rounds": 1},
     target=Unit(CHEST_WINDOW),

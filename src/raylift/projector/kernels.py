@@ -13,36 +13,46 @@ from typing import no_type_check  # the tests' checker must not wrap what numba 
 import numpy as np
 from numba import njit
 
+from raylift.projector.vectors import LANES, REACH, add_interpolated, gather_many_rows, gather_rows, transpose_block
+
 FAST = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
 INLINE = {"inline": "always", "nogil": True, "fastmath": True, "error_model": "numpy"}
 TILE, ROWS = 16, 64  # columns and, in the general loop, rows of a task  # ours
-BLOCK = 32  # side of a block that fits the first cache  # ours
+PADDING = 16  # zeros around a column of pixels: more than the rows that can be near one voxel
+
+
+@njit(**FAST)
+@no_type_check
+def _transpose(source, at, stride, count, target, to, step, length):
+    """target[to + i * step + j] = source[at + j * stride + i] for i < length, j < count."""
+    whole_i, whole_j = length - length % LANES, count - count % LANES
+    for j in range(0, whole_j, LANES):
+        for i in range(0, whole_i, LANES):
+            transpose_block(source, at + j * stride + i, stride, target, to + i * step + j, step)
+    for j in range(count):
+        for i in range(whole_i if j < whole_j else 0, length):
+            target[to + i * step + j] = source[at + j * stride + i]
 
 
 @njit(**FAST)
 @no_type_check
 def lay_d_last(first, last, volume, lines):
-    """Copy D H W to H W D, block by block."""
-    depth, _, width = volume.shape
+    """Copy D H W to H W D."""
+    depth, height, width = volume.shape
+    source, target = volume.reshape(-1), lines.reshape(-1)
     for h in range(first, last):
-        for d0 in range(0, depth, BLOCK):
-            for w0 in range(0, width, BLOCK):
-                for w in range(w0, min(width, w0 + BLOCK)):
-                    for d in range(d0, min(depth, d0 + BLOCK)):
-                        lines[h, w, d] = volume[d, h, w]
+        _transpose(source, h * width, height * width, depth, target, h * width * depth, depth, width)
 
 
 @njit(**FAST)
 @no_type_check
 def lay_d_first(first, last, lines, volume):
-    """Copy H W D back to D H W."""
-    depth, _, width = volume.shape
+    """Copy H W D back to D H W; `lines` may be larger than the volume."""
+    depth, height, width = volume.shape
+    _, wide, deep = lines.shape
+    source, target = lines.reshape(-1), volume.reshape(-1)
     for h in range(first, last):
-        for d0 in range(0, depth, BLOCK):
-            for w0 in range(0, width, BLOCK):
-                for d in range(d0, min(depth, d0 + BLOCK)):
-                    for w in range(w0, min(width, w0 + BLOCK)):
-                        volume[d, h, w] = lines[h, w, d]
+        _transpose(source, h * wide * deep, deep, width, target, h * width, height * width, depth)
 
 
 @njit(**INLINE)
@@ -102,6 +112,20 @@ def _column_in_slice(at, axis, j, c, size):
 
 @njit(**FAST)
 @no_type_check
+def _blend(target, a, b, weight_a, weight_b):
+    for i in range(target.size):
+        target[i] = weight_a * a[i] + weight_b * b[i]
+
+
+@njit(**FAST)
+@no_type_check
+def _add(target, line, weight):
+    for i in range(target.size):
+        target[i] += weight * line[i]
+
+
+@njit(**FAST)
+@no_type_check
 def rectified_forward(first, last, lines, size_a, size_p, stride_a, stride_p, axis, table, affine, spacing, out):
     """Add the line integrals of all columns of main axis `axis` (1: H, 2: W) to `out`; `lines` is flat."""
     _, columns, rows = out.shape
@@ -113,9 +137,9 @@ def rectified_forward(first, last, lines, size_a, size_p, stride_a, stride_p, ax
         at = table[q // tiles]
         c0 = (q % tiles) * TILE
         c1 = min(columns, c0 + TILE)
-        sums = np.zeros((TILE, rows), out.dtype)
-        line = np.zeros(depth + 3, out.dtype)  # one voxel of zero before, two behind
-        line_next = line[1:]
+        padded = (rows + LANES - 1) // LANES * LANES
+        sums = np.zeros(TILE * padded, out.dtype)
+        line = np.zeros(depth + 3 + 2 * LANES, out.dtype)  # one voxel of zero before, two behind, and what lanes load
         for j in range(size_a):
             for c in range(c0, c1):
                 if _main_axis(at, spacing, 0, c) != axis:
@@ -142,20 +166,20 @@ def rectified_forward(first, last, lines, size_a, size_p, stride_a, stride_p, ax
                     w1 = zero
                 o0 = j * stride_a + max(i, 0) * stride_p
                 o1 = j * stride_a + min(i + 1, size_p - 1) * stride_p
-                for k in range(k0, k1):
-                    line[k + 1] = w0 * lines[o0 + k] + w1 * lines[o1 + k]
-                sums_c = sums[c - c0]
-                start, by = f(d + 1.0), f(slope)
-                for r in range(r0, r1):
-                    z = max(zero, start + f(np.int32(r)) * by)
-                    k = np.int32(z)
-                    fraction = z - f(k)
-                    u = np.uint32(k)
-                    sums_c[r] += line[u] + fraction * (line_next[u] - line[u])
+                _blend(line[k0 + 1 : k1 + 1], lines[o0 + k0 : o0 + k1], lines[o1 + k0 : o1 + k1], w0, w1)
+                if abs(slope) * (LANES - 1) < REACH:
+                    for r in range(r0 // LANES * LANES, r1, LANES):
+                        place = (c - c0) * padded + r
+                        add_interpolated(sums, place, line, f(d + 1.0 + r * slope), f(slope), f(depth + 1))
+                else:
+                    for r in range(r0, r1):
+                        z = max(0.0, d + 1.0 + r * slope)
+                        k = int(z)
+                        sums[(c - c0) * padded + r] += line[k] + f(z - k) * (line[k + 1] - line[k])
         for c in range(c0, c1):
             if _main_axis(at, spacing, 0, c) == axis:
                 for r in range(rows):
-                    out[q // tiles, c, r] += sums[c - c0, r] * f(_step_mm(at, affine, axis, r, c))
+                    out[q // tiles, c, r] += sums[(c - c0) * padded + r] * f(_step_mm(at, affine, axis, r, c))
 
 
 @njit(**FAST)
@@ -167,15 +191,15 @@ def rectified_adjoint(first, last, lines, size_a, size_p, stride_a, stride_p, ax
     f = weighed.dtype.type
     one, zero = f(1), f(0)
     for jj in range(first, last):
-        line = np.empty(depth, weighed.dtype)
-        pixels = np.zeros(rows + 2, weighed.dtype)  # a pixel of zero before and behind
+        line = np.zeros(depth + LANES, weighed.dtype)
+        pixels = np.zeros(PADDING + rows + PADDING + 4 * LANES, weighed.dtype)  # zeros before and behind
         for b in range(views):
             at = table[b]
             for c in range(columns):
                 if _main_axis(at, spacing, 0, c) != axis:
                     continue
                 for r in range(rows):
-                    pixels[r + 1] = weighed[b, c, r]
+                    pixels[PADDING + r] = weighed[b, c, r]
                 for j in range(jj * block, min(size_a, (jj + 1) * block)):
                     x, d, slope = _column_in_slice(at, axis, j, c, size_p)
                     if x <= -1.0:
@@ -185,36 +209,42 @@ def rectified_adjoint(first, last, lines, size_a, size_p, stride_a, stride_p, ax
                     k1 = min(depth, math.floor(max(d, last)) + 2)
                     if k1 <= k0:
                         continue
-                    for k in range(k0, k1):
-                        line[k] = zero
                     steep = abs(slope)
-                    if steep < 0.02:  # many rows in one voxel: each row gives to two voxels
+                    if steep * 2 * REACH < LANES - 1:  # many rows in one voxel: each row gives to two voxels
+                        line[k0:k1] = zero
                         for r in range(rows):
                             z = d + r * slope
                             k = math.floor(z)
                             w = f(z - k)
                             if k >= k0 and k < k1:
-                                line[k] += (one - w) * pixels[r + 1]
+                                line[k] += (one - w) * pixels[PADDING + r]
                             if k + 1 >= k0 and k + 1 < k1:
-                                line[k + 1] += w * pixels[r + 1]
+                                line[k + 1] += w * pixels[PADDING + r]
                     else:  # each voxel gathers from the rows within one voxel of it
-                        inverse, by, start, reach = f(1.0 / slope), f(slope), f(d), f(1.0 / steep)
-                        for m in range(int(2.0 / steep) + 1):
-                            for k in range(k0, k1):
-                                r = np.int32(math.floor((f(np.int32(k)) - start) * inverse - reach)) + np.int32(1 + m)
-                                w = max(zero, one - abs(start + f(r) * by - f(np.int32(k))))
-                                r = min(max(r, np.int32(-1)), np.int32(rows))
-                                line[k] += w * pixels[r + 1]
+                        count = np.int32(2.0 / steep + 1)
+                        few = steep * REACH >= LANES - 1
+                        for k in range(k0, k1, LANES):
+                            known = (
+                                np.int32(k),
+                                pixels,
+                                np.int32(PADDING),
+                                np.int32(rows),
+                                f(d),
+                                f(slope),
+                                f(1.0 / slope),
+                            )
+                            if few:
+                                gather_rows(line, *known, count)
+                            else:
+                                gather_many_rows(line, *known, count)
                     i = math.floor(x)
                     w1 = f(x - i)
                     if i >= 0:
                         o = j * stride_a + i * stride_p
-                        for k in range(k0, k1):
-                            lines[o + k] += (one - w1) * line[k]
+                        _add(lines[o + k0 : o + k1], line[k0:k1], one - w1)
                     if i + 1 < size_p:
                         o = j * stride_a + (i + 1) * stride_p
-                        for k in range(k0, k1):
-                            lines[o + k] += w1 * line[k]
+                        _add(lines[o + k0 : o + k1], line[k0:k1], w1)
 
 
 @njit(**INLINE)

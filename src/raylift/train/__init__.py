@@ -1,0 +1,7 @@
+"""Training: `train` fills a run's folder, `open_run` gives the net that is in it."""
+
+from raylift.train.log import Progress, progress_bar, read_log
+from raylift.train.loop import train
+from raylift.train.run import Run, export_weights, open_run, read_recipe
+
+__all__ = ["Progress", "Run", "export_weights", "open_run", "progress_bar", "read_log", "read_recipe", "train"]

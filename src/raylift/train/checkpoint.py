@@ -1,0 +1,107 @@
+"""The folders `last/` and `best/`: written beside their place, moved in whole, the one before kept."""
+
+import json
+import logging
+import pickle
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from raylift.data.atomic import as_json, flush
+from raylift.errors import BadInput
+from raylift.models.spec import Model
+from raylift.models.weights import damage, describe, fill, read_tensors, write_hashes, write_tensors
+from raylift.train.schedule import Ema
+from raylift.train.step import Players
+
+log = logging.getLogger(__name__)
+
+
+def write_folder(folder: Path, files: Mapping[str, Callable[[Path], None]], *, keep: bool = False) -> None:
+    """Put a new folder in the place of `folder`, kept as `<name>.previous` if `keep`; a kill loses neither."""
+    new, previous = folder.with_name(f"{folder.name}.new"), folder.with_name(f"{folder.name}.previous")
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        new.mkdir(parents=True)
+        for name, write in files.items():
+            write(new / name)
+        write_hashes(new)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise BadInput(f"{folder} cannot be written: {error}; what was there before is whole") from None
+    for path in (*new.iterdir(), new):
+        flush(path)
+    if folder.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        folder.rename(previous)
+    new.rename(folder)
+    flush(folder.parent)
+    if not keep:
+        shutil.rmtree(previous, ignore_errors=True)
+
+
+def write_last(out: Path, players: Players, ema: Ema | None, state: Mapping[str, Any]) -> None:
+    """Everything that going on needs: nets, running mean, optimisers, where the training stands."""
+    files = _weights(players.model, players.bare(players.net).state_dict())
+    if ema is not None:
+        files["ema.safetensors"] = lambda path: write_tensors(ema.tensors, path)
+    machines = {"optimiser": players.optimiser.state_dict()}
+    if players.critic is not None:
+        tensors = players.bare(players.critic).state_dict()
+        files["discriminator.safetensors"] = lambda path: write_tensors(tensors, path)
+        machines["critic_optimiser"] = players.critic_optimiser.state_dict()
+    if players.accelerator.scaler is not None:
+        machines["scaler"] = players.accelerator.scaler.state_dict()
+    files["optimisers.pt"] = lambda path: torch.save(machines, path)
+    files["state.json"] = lambda path: path.write_text(as_json(state), encoding="utf-8")
+    write_folder(out / "last", files, keep=True)
+
+
+def write_best(out: Path, model: Model, net: nn.Module, ema: Ema | None) -> None:
+    """The weights to use: the running mean where there is one."""
+    write_folder(out / "best", _weights(model, net.state_dict() if ema is None else ema.tensors))
+
+
+def _weights(model: Model, tensors: Mapping[str, Tensor]) -> dict[str, Callable[[Path], None]]:
+    return {
+        "net.safetensors": lambda path: write_tensors(tensors, path),
+        "model.json": lambda path: path.write_text(as_json(describe(model)), encoding="utf-8"),
+    }
+
+
+def newest(out: Path) -> Path | None:
+    """The complete checkpoint that got furthest; one that is damaged is passed over with a warning."""
+    found: list[tuple[int, Path]] = []
+    for name in ("last", "last.new", "last.previous"):
+        folder = out / name
+        if not folder.is_dir():
+            continue
+        fault = damage(folder)
+        if fault is None:
+            found.append((json.loads((folder / "state.json").read_text(encoding="utf-8"))["step"], folder))
+        elif name != "last.new":  # a kill while it was written leaves that one incomplete
+            log.warning("%s; the checkpoint before it is taken", fault)
+    return max(found)[1] if found else None
+
+
+def read_last(folder: Path, players: Players, ema: Ema | None) -> dict[str, Any]:
+    """Put everything back as `write_last` found it; the rest of the state comes back."""
+    fill(players.bare(players.net), folder / "net.safetensors")
+    if ema is not None:
+        ema.load(read_tensors(folder / "ema.safetensors"))
+    try:
+        machines = torch.load(folder / "optimisers.pt", map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
+        raise BadInput(f"{folder / 'optimisers.pt'} cannot be read: {str(error).splitlines()[0]}") from None
+    players.optimiser.load_state_dict(machines["optimiser"])
+    if players.critic is not None:
+        fill(players.bare(players.critic), folder / "discriminator.safetensors")
+        players.critic_optimiser.load_state_dict(machines["critic_optimiser"])
+    if players.accelerator.scaler is not None and "scaler" in machines:
+        players.accelerator.scaler.load_state_dict(machines["scaler"])
+    return json.loads((folder / "state.json").read_text(encoding="utf-8"))

@@ -1,0 +1,98 @@
+"""What a training needs before its first update: the cases, the plan, the nets with their optimisers."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from raylift.data.prepare import profiles
+from raylift.data.store import Case, open_dataset
+from raylift.errors import BadInput
+from raylift.fit import check_fit
+from raylift.models.spec import Model, Recipe
+from raylift.physics import ZScore
+from raylift.train.schedule import Ema, Plan
+from raylift.train.step import Players, make_optimiser
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # a cluster's words for "your time is up"
+Cases = Mapping[str, Sequence[Case]]
+
+
+def material(
+    model: Model, recipe: Recipe, folder: Path | str | None, cases: Cases | None
+) -> tuple[Model, dict[str, list[Case]], dict[str, Any]]:
+    """The model as it will be trained, the cases of each split, and what the run's folder says of the data."""
+    model = replace(model, recipe=recipe)
+    about = {"data": "cases given", "profile": model.profile, "split_hash": "none", "rays": "whole"}
+    if folder is not None:
+        dataset = open_dataset(folder)
+        check_fit(model, dataset)
+        if isinstance(model.target, ZScore):
+            model = replace(model, target=dataset.target)
+        about = {"data": dataset.folder.name, "profile": dataset.profile, "split_hash": dataset.split_hash}
+        about["rays"] = profiles.get(dataset.profile, dataset.preset).rays
+        if cases is None:
+            cases = {name: dataset.cases(name) for name in ("train", "val") if name in dataset.splits}
+    if cases is None or not cases.get("train"):
+        raise BadInput(f"{folder or 'the cases given'}: there is no case to train on (no 'train' split)")
+    cases = {name: list(chosen) for name, chosen in cases.items() if name in ("train", "val")}
+    return model, cases, {**about, "cases": {name: len(chosen) for name, chosen in cases.items()}}
+
+
+def make_plan(recipe: Recipe, count: int, steps: int | None) -> Plan:
+    """How many updates there will be, of so many cases."""
+    epoch_steps = recipe.epoch_steps or -(-count // (recipe.batch_size * recipe.accumulate))
+    if steps is not None and steps < 1:
+        raise BadInput(f"steps={steps}: at least 1")
+    return Plan(steps=steps or recipe.epochs * epoch_steps, epoch_steps=epoch_steps)
+
+
+def make_accelerator(recipe: Recipe, device: str | None, out: Path) -> Accelerator:
+    """Accelerate's engine on the device, in the recipe's precision."""
+    if device not in (None, "cpu", "cuda"):
+        raise BadInput(f"device '{device}': cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BadInput("no CUDA device is here; leave --device out, or say --device cpu")
+    if recipe.precision == "fp16" and (device == "cpu" or not torch.cuda.is_available()):
+        raise BadInput("precision fp16 needs a GPU; --set precision=bf16 works on a CPU")
+    if not torch.distributed.is_initialized():  # an earlier training in this process may have chosen otherwise
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(
+        mixed_precision=recipe.precision, cpu=device == "cpu", log_with="tensorboard", project_dir=str(out)
+    )
+
+
+def make_players(model: Model, recipe: Recipe, accelerator: Accelerator) -> tuple[Players, Ema | None]:
+    """The nets with weights drawn from the recipe's seed, their optimisers, and the running mean where there is one."""
+    generator = torch.Generator().manual_seed(recipe.seed)
+    net = model.build(generator).train()
+    players = Players(
+        accelerator=accelerator, model=model, recipe=recipe, net=net, optimiser=make_optimiser(recipe, net)
+    )
+    players.net, players.optimiser = accelerator.prepare(net, players.optimiser)
+    if "gan" in recipe.losses:
+        critic = model.build_discriminator(generator).train()
+        players.critic, players.critic_optimiser = accelerator.prepare(critic, make_optimiser(recipe, critic))
+    return players, Ema.of(players.bare(players.net), recipe.ema) if recipe.ema else None
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Whether a signal asked to stop; the usual handlers come back at the end."""
+    told = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield told.is_set
+        return
+    before = {number: signal.signal(number, lambda *_: told.set()) for number in STOP_SIGNALS}
+    try:
+        yield told.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

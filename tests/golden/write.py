@@ -1,0 +1,22 @@
+"""Rewrites models.json beside this file and docs/models.md; `make golden` runs it, and the diff is reviewed."""
+
+import json
+from pathlib import Path
+
+from raylift.models import MODELS
+from raylift.models.catalogue import page
+from raylift.models.counts import summary
+
+GOLDEN = Path(__file__).with_name("models.json")
+PAGE = Path(__file__).parents[2] / "docs" / "models.md"
+
+
+def write() -> None:
+    """Every model's counts at paper size, as they are now, and the page that shows them."""
+    rows = {name: summary(model) for name, model in sorted(MODELS.items())}
+    GOLDEN.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(page(rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()
