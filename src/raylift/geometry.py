@@ -106,6 +106,7 @@ CONE_PRESETS: dict[str, tuple[float, float, float, int]] = {
     "x2ct": (949.0, 541.0, 500.0, 320),  # X2CT-GAN, original code
     "xctnet-paper": (400.0, 200.0, 409.6, 512),  # XctNet 3.1: 400 mm, 0.8 mm pixels; 200 mm to the axis
     "xctnet-code": (500.0, 250.0, 1280.0, 512),  # XctNet's DRR tool: 500 mm, 2.5 mm pixels
+    "ear": (1020.0, 530.0, 297.984, 384),  # EAR states no distances: DeepDRR's mobile C-arm, 4 x 4 pixels as one
 }
 
 

@@ -8,13 +8,15 @@ import numpy as np
 
 from raylift import io
 from raylift.data.atomic import write_file
+from raylift.data.exposure import PRESET_EXPOSURES, exposures, integrals, jittered
 from raylift.data.prepare import profiles
 from raylift.data.prepare.check import not_a_ct
 from raylift.data.prepare.steps import cleaned
 from raylift.data.prepare.views import before_panels, line_integrals
 from raylift.errors import BadInput, GeometryError
 from raylift.geometry import CONE_PRESETS, canonical, preset_beam
-from raylift.types import Beam, Vector, View, Volume, Xray
+from raylift.physics import Exposure
+from raylift.types import Beam, Values, Vector, View, Volume, Xray
 
 MM = (1.0, 1.5)  # the voxels that X-rays are projected from
 
@@ -28,14 +30,23 @@ def make_drr(
     pixels: int | None = None,
     isocentre_mm: Vector | None = None,
     keep_table: bool = False,
+    exposure: Exposure | None = None,
+    jitter_source_mm: float = 0.0,
+    seed: int = 0,
 ) -> list[Xray]:
     """Write `<view>.dcm`, `.png` (16 bits, bone bright) and `.npy` of each view and one geometry.json into `out`.
 
     geometry.json holds the beams and what one grey level of each PNG stands for. The X-rays are line integrals of the
     whole CT without its table; their isocentre is where `prepare` would put the cube's centre: in the body's middle,
     at the height of the lungs where there are any.
+
+    With an `exposure` (the preset `ear` has its own) they are what a detector measures; `exposure.values` says whether
+    the files hold its intensities (1 in air) or line integrals estimated from them. Beside intensities, .npy has those
+    line integrals and `<view>-look.png` shows them with bone bright. `jitter_source_mm` moves each view's source at
+    random, and the beams written say so; `seed` fixes that and the noise.
     """
     views = [_view(view) for view in views]
+    exposure = exposure or PRESET_EXPOSURES.get(preset)
     if not views or len(set(views)) != len(views):
         raise BadInput("name each view once, and at least one")
     xrays = xrays_of(
@@ -45,6 +56,9 @@ def make_drr(
         pixels=pixels,
         isocentre_mm=isocentre_mm,
         keep_table=keep_table,
+        exposure=exposure,
+        jitter_source_mm=jitter_source_mm,
+        seed=seed,
     )
     out = Path(out)
     try:
@@ -52,7 +66,7 @@ def make_drr(
     except OSError as error:
         raise BadInput(f"{out} cannot be written ({error.strerror})") from None
     for xray in xrays:
-        _write(xray, out)
+        _write(xray, out, exposure)
     io.write_geometry(out / "geometry.json", xrays)
     return xrays
 
@@ -65,8 +79,11 @@ def xrays_of(
     pixels: int | None = None,
     isocentre_mm: Vector | None = None,
     keep_table: bool = False,
+    exposure: Exposure | None = None,
+    jitter_source_mm: float = 0.0,
+    seed: int = 0,
 ) -> list[Xray]:
-    """The X-rays (line integrals) of a CT in the preset's geometry about its isocentre, absolute LPS."""
+    """The X-rays (line integrals, or `exposure.values`) of a CT in the preset's geometry, absolute LPS."""
     reason = not_a_ct(volume)
     if reason:
         raise BadInput(f"{volume.source or 'the CT'}: {reason}")
@@ -76,29 +93,37 @@ def xrays_of(
     clean, cube, _ = cleaned(volume, profile)
     centre = tuple(isocentre_mm or (float(c) for c in cube.centre_mm))
     beams = {view: preset_beam(view, preset, pixels=pixels, isocentre_mm=centre) for view in views}
+    beams = jittered(beams, jitter_source_mm, seed)
     clean, behind = before_panels(clean, beams)
     if behind:
         raise GeometryError(f"{volume.source or 'the CT'}: {behind} ({preset}); {_roomier()}")
-    pictures = line_integrals(clean, beams)
-    return [_xray(picture, view, beam, centre) for picture, (view, beam) in zip(pictures, beams.items(), strict=True)]
+    pictures = line_integrals(clean, beams) if exposure is None else exposures(clean, beams, exposure, centre, seed)
+    values = "line_integral" if exposure is None else exposure.values
+    return [
+        _xray(picture, view, beam, centre, values)
+        for picture, (view, beam) in zip(pictures, beams.items(), strict=True)
+    ]
 
 
-def _xray(picture: np.ndarray, view: View, beam: Beam, centre: Vector) -> Xray:
+def _xray(picture: np.ndarray, view: View, beam: Beam, centre: Vector, values: Values) -> Xray:
     return Xray(
         pixels=picture,
         pixel_mm=beam.pixel_mm,
         view=view,
-        values="line_integral",
+        values=values,
         beam=beam,
         isocentre_mm=centre,
         source=f"{view}.dcm",
     )
 
 
-def _write(xray: Xray, out: Path) -> None:
+def _write(xray: Xray, out: Path, exposure: Exposure | None) -> None:
     io.write_xray_dicom(xray, out / f"{xray.view}.dcm")
-    write_file(out / f"{xray.view}.npy", lambda partial: _save(partial, xray.pixels))
     io.write_xray_png(xray, out / f"{xray.view}.png")
+    if xray.values == "intensity":
+        xray = replace(xray, pixels=integrals(xray.pixels, exposure), values="line_integral")
+        io.write_xray_png(xray, out / f"{xray.view}-look.png")
+    write_file(out / f"{xray.view}.npy", lambda partial: _save(partial, xray.pixels))
 
 
 def _save(path: Path, array: np.ndarray) -> None:
@@ -114,5 +139,6 @@ def _view(view: View | str) -> View:
 
 def _roomier() -> str:
     room = {name: to_detector - to_axis for name, (to_detector, to_axis, _, _) in CONE_PRESETS.items()}
+    room = {name: mm for name, mm in room.items() if name not in PRESET_EXPOSURES}
     best = max(room, key=room.get)
     return f"preset '{best}' leaves {room[best]:g} mm behind the axis"

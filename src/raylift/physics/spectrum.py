@@ -11,7 +11,7 @@ from raylift.physics.tables import columns
 
 DENSITY = {"aluminium": 2.699, "copper": 8.96}  # g/cm3, NIST
 SPECTRA: dict[str, tuple[int, float]] = {  # kVp, mm of aluminium
-    "60KV_AL35": (60, 3.5),  # EAR 4.1 (printed there as 60KV_35AL); DeepDRR's name
+    "60KV_AL35": (60, 3.5),  # EAR 3.1 (printed there as 60KV_35AL); DeepDRR's name
     "90KV_AL40": (90, 4.0),  # DeepDRR's name
     "120KV_AL43": (120, 4.3),  # DeepDRR's name
     "120KV_AL35": (120, 3.5),  # ours: a chest stand
@@ -74,7 +74,9 @@ def spectrum(name: str) -> Spectrum:
 
 def half_value_layer_mm(beam: Spectrum) -> float:
     """mm of aluminium behind which half of the air kerma (energy times air's attenuation) is left."""
-    weight = beam.photons * beam.energy_kev * _energy_absorbed_in_air(beam.energy_kev)
+    table = columns("attenuation")
+    kerma = np.interp(beam.energy_kev, table["kev"], table["air kerma"]) * beam.energy_kev
+    weight = beam.photons * kerma
     mu = attenuation("aluminium", beam.energy_kev) * DENSITY["aluminium"] / 10
     low, high = 0.0, 60.0
     for _ in range(60):

@@ -21,7 +21,7 @@ class Tissues:
     air_hu: float = -800.0  # DeepDRR: air up to here
     bone_hu: float = 350.0  # DeepDRR: bone above
     metal_hu: float = 3000.0  # ours: 12 bits end at 3071 HU
-    metal: str | None = "titanium"  # None: even the densest voxels are bone
+    metal: str | None = None  # DeepDRR: even the densest voxels are bone; contrast agent reaches 3071 HU as metal does
     transition_hu: float = 0.0  # DeepDRR: hard thresholds
 
     def __post_init__(self):
@@ -50,7 +50,7 @@ def attenuation(material: str, energy_kev: float | np.ndarray) -> np.ndarray:
     table, energy = columns("attenuation"), np.asarray(energy_kev, float)
     if not ((energy >= 10) & (energy <= 150)).all():
         raise BadInput(f"attenuation is tabulated from 10 to 150 keV, not at {energy.min():g} to {energy.max():g}")
-    return np.exp(np.interp(np.log(energy), np.log(table["kev"]), np.log(table[material])))
+    return np.asarray(np.exp(np.interp(np.log(energy), np.log(table["kev"]), np.log(table[material]))))
 
 
 def mass_density(hu: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
