@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from raylift.consistency import mismatch
+from raylift.consistency import cut, mismatch
 from raylift.geometry import chest_view, shadow, support
-from raylift.models.raylift import MODEL, SINGLE, coordinates, lifted
+from raylift.models.raylift import MODEL, SINGLE, coordinates, lifted, trust
 from raylift.physics import MU_WATER, hu_to_mu
 from raylift.projector import project
 from raylift.types import Grid, View
@@ -51,6 +51,28 @@ def test_its_result_agrees_with_the_x_rays_better_than_without_its_last_step(xra
         max(mismatch(hu_to_mu(MODEL.target.decode(ct[0, 0])), xrays[0], CUBE, SHOT)) for ct in (both["ct"], plain["ct"])
     ]
     assert cube_only[0] < cube_only[1]
+
+
+def test_what_the_network_trusts_shifts_a_correction_within_the_cube_but_not_out_of_it(generator):
+    mu = torch.rand((6, 6, 6), generator=generator) * MU_WATER
+    even = trust(mu, torch.zeros_like(mu))
+    weights = trust(mu, 2 * torch.randn(mu.shape, generator=generator))
+    assert float(weights.sum()) == pytest.approx(float(even.sum()), rel=1e-5)
+    assert float((weights / even).std()) > 0.5
+
+
+def test_the_support_it_tells_is_the_one_whose_x_rays_it_met(xrays, generator):
+    net = MODEL.build(generator, size=32, spacing=10.0, work=16, width=4, levels=2).eval()
+    cube, shot = Grid.canonical((32,) * 3, 10.0), tuple(beam.resized(32, 32) for beam in SHOT)
+    seen = torch.nn.functional.interpolate(xrays, scale_factor=2, mode="bilinear")
+    with torch.no_grad():
+        out = net(seen, [shot])
+    whole = support(cube, shot, spacing_mm=10.0)
+    assert tuple(out["support"][0].shape) == whole.shape
+    assert torch.allclose(
+        cut(out["support"][0], whole, cube), hu_to_mu(MODEL.target.decode(out["ct"][0, 0])), atol=1e-4
+    )
+    assert max(mismatch(out["support"][0], seen[0], whole, shot)) < 0.1
 
 
 def test_a_finer_result_is_the_same_body(xrays, generator):

@@ -3,7 +3,7 @@
 from types import ModuleType
 
 from raylift.errors import unknown_name
-from raylift.models import bx2s, e2e, ear, psr, raylift, sart, sit, x2ct, xctnet
+from raylift.models import bx2s, cvaa, e2e, ear, psr, raylift, sart, sit, threedsrnet, x2ct, xctnet, xrecon
 from raylift.models.spec import Model, Recipe
 
 FILES: tuple[ModuleType, ...] = (
@@ -11,6 +11,9 @@ FILES: tuple[ModuleType, ...] = (
     sart,
     x2ct,
     xctnet,
+    threedsrnet,
+    xrecon,
+    cvaa,
     psr,
     sit,
     e2e,

@@ -125,6 +125,10 @@ class RayLift(nn.Module):
         self.start_rounds, self.rounds, self.fine_rounds = start_rounds, rounds, fine_rounds
         self.unet = UNet(1 + views + 3, width, levels, out=2)
 
+    def learned_part(self) -> tuple[nn.Module, tuple[int, ...]]:
+        """The network proper and the shape that it is given, for counting."""
+        return self.unet, (1, self.unet.down[0].first[0].in_channels, *self.cube.shape)
+
     def forward(
         self,
         xrays: Float[Tensor, "B V rows cols"],
