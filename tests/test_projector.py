@@ -1,16 +1,22 @@
 """Laws of the projector: linear, its adjoint exact, slabs and ellipsoids attenuate as geometry says, backends agree."""
 
+import os
+import platform
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import pi
+from types import SimpleNamespace
 
+import numba
 import numpy as np
 import pytest
 import torch
 
 from raylift.errors import BadInput, GeometryError
 from raylift.geometry import chest_view, cone_beam, parallel_beam, shadow
-from raylift.projector import LineIntegral, backproject, project
+from raylift.projector import LineIntegral, backproject, project, vectors
 from raylift.projector.rays import RECTIFIED, rays_through
 from raylift.projector.reference import project_pose
 from raylift.types import ConeBeam, Grid, View
@@ -85,6 +91,71 @@ def test_the_compiled_loops_equal_the_reference(scene, dtype, generator):
     fast, plain = LineIntegral(grid, beams, "cpu"), LineIntegral(grid, beams, "reference")
     assert _error(fast(x), plain(x)) < 3 * TOLERANCE[dtype]
     assert _error(fast.adjoint(y), plain.adjoint(y)) < 3 * TOLERANCE[dtype]
+
+
+OTHER_PROCESSOR = """
+import torch
+from numba import types
+from raylift.geometry import cone_beam
+from raylift.projector import LineIntegral
+from raylift.projector.vectors import permutes
+from raylift.types import Grid, View
+
+assert not permutes(types.float32)
+torch.manual_seed(0)
+grid = Grid.canonical((40, 12, 18), (5, 15, 9), (4, -3, 7))
+near = dict(source_to_detector_mm=1020, source_to_axis_mm=700, detector_mm=(300, 340), pixels=(39, 17))
+for secondary in (0, 20):
+    beams = [cone_beam(View.PA, **near, secondary_deg=secondary)]
+    fast, plain = (LineIntegral(grid, beams, backend) for backend in ("cpu", "reference"))
+    mu, xrays = torch.randn(grid.shape), torch.randn(1, 39, 17)
+    for found, truth in ((fast(mu), plain(mu)), (fast.adjoint(xrays), plain.adjoint(xrays))):
+        assert (found - truth).norm() < 3e-6 * truth.norm()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processor", ["generic", "x86-64-v3"])
+def test_the_compiled_loops_need_no_avx512(processor, tmp_path):
+    """numba compiles for another processor than this one, without what it has: the loops equal the reference still."""
+    if processor != "generic" and platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("not an x86 processor")
+    features = {"generic": "", "x86-64-v3": "+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe,-avx512f"}[processor]
+    told = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", OTHER_PROCESSOR], env=os.environ | told, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "triple, features, expected",
+    [
+        ("x86_64-unknown-linux-gnu", "+avx2,+avx512f", True),
+        ("x86_64-unknown-linux-gnu", "+avx2,-avx512f", False),
+        ("x86_64-unknown-linux-gnu", "", False),
+        ("aarch64-unknown-linux-gnu", "+neon,+avx512f", False),
+    ],
+)
+def test_only_avx512_permutes(triple, features, expected, monkeypatch):
+    codegen = SimpleNamespace(magic_tuple=lambda: (triple, "any", features))
+    monkeypatch.setattr(vectors, "cpu_target", SimpleNamespace(target_context=SimpleNamespace(codegen=lambda: codegen)))
+    assert vectors.permutes(numba.types.float32) is expected
+    assert not vectors.permutes(numba.types.float64)
+
+
+def test_long_columns_agree_with_the_reference(generator):
+    """Columns and lines of many lanes, where whole lanes are taken at a time: tilted, rolled, leaving the volume."""
+    grid = Grid.canonical((70, 20, 24), (5, 15, 14), (4, -3, 7))
+    near = NEAR | {"pixels": (75, 17), "detector_mm": (600, 500)}
+    beams = [cone_beam(View.PA, **near, primary_deg=p, secondary_deg=s) for p, s in ((0, 20), (50, 35), (0, -50))]
+    turn = np.array([beams[0].column_dir, beams[0].row_dir])
+    across, down = np.array([[0.9, 0.435889894], [-0.435889894, 0.9]]) @ turn
+    beams.append(replace(beams[0], column_dir=tuple(across), row_dir=tuple(down)))
+    x = _random(generator, *grid.shape, dtype=torch.float32)
+    fast, plain = (project(x, grid, beams, backend=backend) for backend in ("cpu", "reference"))
+    for view in range(len(beams)):  # positions up to 70 in float32: half a step there is 4e-6
+        assert _error(fast[view], plain[view]) < 1e-5
 
 
 def test_rectified_and_general_loops_agree(generator, monkeypatch):

@@ -9,8 +9,7 @@
 (torch.Size([1, 33, 33]), 6.4)
 
 Backends: 'cpu' is compiled by numba at its first use (and cached); 'reference' is plain torch on any device.
-'auto' is 'cpu' for tensors on the CPU. On a GPU it is the reference, which runs there but whose speed
-nobody has measured yet.
+'auto' is 'cpu' for tensors on the CPU and the reference elsewhere; on a GPU that is unmeasured and unchecked here.
 """
 
 from collections.abc import Sequence

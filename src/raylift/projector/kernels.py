@@ -13,11 +13,22 @@ from typing import no_type_check  # the tests' checker must not wrap what numba 
 import numpy as np
 from numba import njit
 
-from raylift.projector.vectors import LANES, REACH, add_interpolated, gather_many_rows, gather_rows, transpose_block
+from raylift.projector.vectors import (
+    LANES,
+    REACH,
+    TABLE,
+    add_bilinear,
+    add_interpolated,
+    gather_rows,
+    permutes_lines,
+    transpose_block,
+)
 
 FAST = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
 INLINE = {"inline": "always", "nogil": True, "fastmath": True, "error_model": "numpy"}
 TILE, ROWS = 16, 64  # columns and, in the general loop, rows of a task  # ours
+AREA = TILE * ROWS
+SAME = 1e-5  # ours: rays of one source begin at one slice, but for what float32 rounds away
 PADDING = 16  # zeros around a column of pixels: more than the rows that can be near one voxel
 
 
@@ -222,21 +233,9 @@ def rectified_adjoint(first, last, lines, size_a, size_p, stride_a, stride_p, ax
                                 line[k + 1] += w * pixels[PADDING + r]
                     else:  # each voxel gathers from the rows within one voxel of it
                         count = np.int32(2.0 / steep + 1)
-                        few = steep * REACH >= LANES - 1
                         for k in range(k0, k1, LANES):
-                            known = (
-                                np.int32(k),
-                                pixels,
-                                np.int32(PADDING),
-                                np.int32(rows),
-                                f(d),
-                                f(slope),
-                                f(1.0 / slope),
-                            )
-                            if few:
-                                gather_rows(line, *known, count)
-                            else:
-                                gather_many_rows(line, *known, count)
+                            at0, n = np.int32(k), np.int32(rows)
+                            gather_rows(line, at0, pixels, np.int32(PADDING), n, f(d), f(slope), f(1.0 / slope), count)
                     i = math.floor(x)
                     w1 = f(x - i)
                     if i >= 0:
@@ -265,6 +264,34 @@ def _first_slice(at, axis, row, column):
     return start if advance > 0 else -start
 
 
+@njit(**INLINE)
+@no_type_check
+def _run_together(ray, weight, n, end):
+    """True where 16 rays have one main axis and one start, and never part by more than a look-up among 32 reaches."""
+    last = n + LANES - 1
+    apart = max(abs(ray[3, last] - ray[3, n]), abs(ray[3, last] + end * ray[2, last] - ray[3, n] - end * ray[2, n]))
+    for i in range(n, last + 1):
+        if weight[i] <= 0 or ray[5, i] != ray[5, n] or abs(ray[4, i] - ray[4, n]) > SAME * abs(ray[4, n]):
+            return False
+    return apart < REACH - 1
+
+
+@njit(**INLINE)
+@no_type_check
+def _bilinear(lines, o, y, x, size_p, size_q, stride_p, stride_q):
+    """The slice that begins at `o`, at row y and column x; zero outside."""
+    one, zero = lines.dtype.type(1), lines.dtype.type(0)
+    iy = min(max(np.int32(math.floor(y)), np.int32(0)), size_p - np.int32(2))
+    ix = min(max(np.int32(math.floor(x)), np.int32(0)), size_q - np.int32(2))
+    fy, fx = y - lines.dtype.type(iy), x - lines.dtype.type(ix)
+    y0, y1 = max(zero, one - abs(fy)), max(zero, one - abs(fy - one))
+    x0, x1 = max(zero, one - abs(fx)), max(zero, one - abs(fx - one))
+    o += iy * stride_p + ix * stride_q
+    near = x0 * lines[o] + x1 * lines[o + stride_q]
+    far = x0 * lines[o + stride_p] + x1 * lines[o + stride_p + stride_q]
+    return y0 * near + y1 * far
+
+
 @njit(**FAST)
 @no_type_check
 def general_forward(first, last, lines, sizes, strides, axis, table, affine, spacing, out):
@@ -275,7 +302,7 @@ def general_forward(first, last, lines, sizes, strides, axis, table, affine, spa
     size_a, size_p, size_q = sizes[axis], np.int32(sizes[p]), np.int32(sizes[q])
     stride_a, stride_p, stride_q = strides[axis], strides[p], strides[q]
     f = out.dtype.type
-    one, zero = f(1), f(0)
+    one = f(1)
     tiles = (columns + TILE - 1) // TILE
     parts = (rows + ROWS - 1) // ROWS
     for task in range(first, last):
@@ -283,39 +310,49 @@ def general_forward(first, last, lines, sizes, strides, axis, table, affine, spa
         c0, r0 = (task % tiles) * TILE, (task // tiles % parts) * ROWS
         width, height = min(TILE, columns - c0), min(ROWS, rows - r0)
         at = table[b]
-        ray = np.zeros((6, TILE, ROWS), out.dtype)  # slope and start of p and q, first slice, sense
-        sums, weight = np.zeros((TILE, ROWS), out.dtype), np.zeros((TILE, ROWS), out.dtype)
+        ray = np.zeros((6, AREA), out.dtype)  # slope and start of p and q, first slice, sense
+        sums, weight = np.zeros(AREA, out.dtype), np.zeros(AREA, out.dtype)
         any_ray = False
         for c in range(width):
-            for r in range(height):
+            for r in range(ROWS):
                 if _main_axis(at, spacing, r0 + r, c0 + c) == axis:
+                    n = c * ROWS + r
                     any_ray = True
-                    weight[c, r] = _step_mm(at, affine, axis, r0 + r, c0 + c)
-                    ray[0, c, r], ray[1, c, r] = _slope_and_start(at, axis, p, r0 + r, c0 + c)
-                    ray[2, c, r], ray[3, c, r] = _slope_and_start(at, axis, q, r0 + r, c0 + c)
-                    ray[4, c, r] = _first_slice(at, axis, r0 + r, c0 + c)
-                    ray[5, c, r] = one if _direction(at, axis, r0 + r, c0 + c) > 0 else -one
+                    weight[n] = _step_mm(at, affine, axis, r0 + r, c0 + c)
+                    ray[0, n], ray[1, n] = _slope_and_start(at, axis, p, r0 + r, c0 + c)
+                    ray[2, n], ray[3, n] = _slope_and_start(at, axis, q, r0 + r, c0 + c)
+                    ray[4, n] = _first_slice(at, axis, r0 + r, c0 + c)
+                    ray[5, n] = one if _direction(at, axis, r0 + r, c0 + c) > 0 else -one
         if not any_ray:
             continue
+        together = np.zeros(AREA // LANES, np.bool_)
+        if permutes_lines(lines) and stride_q == 1 and size_q >= TABLE:
+            for n in range(0, AREA, LANES):
+                together[n // LANES] = _run_together(ray, weight, n, f(size_a - 1))
+        flat_ray = ray.reshape(-1)
         for j in range(size_a):
             o_a, jf = j * stride_a, f(j)
             for c in range(width):
-                for r in range(height):
-                    y = ray[1, c, r] + jf * ray[0, c, r]
-                    x = ray[3, c, r] + jf * ray[2, c, r]
-                    iy = min(max(np.int32(math.floor(y)), np.int32(0)), size_p - np.int32(2))
-                    ix = min(max(np.int32(math.floor(x)), np.int32(0)), size_q - np.int32(2))
-                    fy, fx = y - f(iy), x - f(ix)
-                    y0, y1 = max(zero, one - abs(fy)), max(zero, one - abs(fy - one))
-                    x0, x1 = max(zero, one - abs(fx)), max(zero, one - abs(fx - one))
-                    o = o_a + iy * stride_p + ix * stride_q
-                    near = x0 * lines[o] + x1 * lines[o + stride_q]
-                    far = x0 * lines[o + stride_p] + x1 * lines[o + stride_p + stride_q]
-                    value = y0 * near + y1 * far
-                    sums[c, r] += value if ray[5, c, r] * jf > ray[4, c, r] else zero
+                for n in range(c * ROWS, c * ROWS + height, LANES):
+                    if not together[n // LANES]:
+                        for i in range(n, min(n + LANES, c * ROWS + height)):
+                            y, x = ray[1, i] + jf * ray[0, i], ray[3, i] + jf * ray[2, i]
+                            live = ray[5, i] * jf > ray[4, i]
+                            if live:
+                                sums[i] += _bilinear(lines, o_a, y, x, size_p, size_q, stride_p, stride_q)
+                    elif ray[5, n] * jf > ray[4, n]:
+                        end = n + LANES - 1
+                        ya, yb = ray[1, n] + jf * ray[0, n], ray[1, end] + jf * ray[0, end]
+                        xa, xb = ray[3, n] + jf * ray[2, n], ray[3, end] + jf * ray[2, end]
+                        k0 = np.int32(max(math.floor(min(ya, yb)), 0))
+                        k1 = np.int32(min(math.floor(max(ya, yb)) + 2, size_p))
+                        if k0 < k1 and max(xa, xb) > -one and min(xa, xb) < size_q:
+                            low = np.int32(min(max(math.floor(min(xa, xb)), 0), size_q - TABLE))
+                            o, count = o_a + k0 * stride_p, np.int32(k1 - k0)
+                            add_bilinear(sums, n, flat_ray, AREA, jf, lines, o, stride_p, k0, count, low, size_q)
         for c in range(width):
             for r in range(height):
-                out[b, c0 + c, r0 + r] += sums[c, r] * weight[c, r]
+                out[b, c0 + c, r0 + r] += sums[c * ROWS + r] * weight[c * ROWS + r]
 
 
 @njit(**FAST)

@@ -1,4 +1,6 @@
-"""The projector in plain torch: Joseph's method, to be read and trusted; any device, float32 or float64.
+"""The projector in plain torch: Joseph's method, to be read and trusted; float32 or float64.
+
+Nothing in it is bound to the CPU, but on a GPU it is unmeasured and unchecked here.
 
 Each ray steps through the slices across its main axis (the one along which it advances most, in mm), is interpolated
 bilinearly inside each, and the sum is multiplied by the length in mm of one such step. Outside the volume is zero.

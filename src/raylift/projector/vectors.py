@@ -1,37 +1,135 @@
 """Sixteen numbers at a time, for the loops of `kernels`: what numba's own vectoriser leaves scalar.
 
-Each function writes LLVM's vector code. A look-up among 32 neighbours is one permutation where the processor has
-AVX-512 (float32); elsewhere it is LLVM's gather, which every processor has in some form.
+Where numba compiles for AVX-512, float32 is looked up among 32 neighbours by one permutation; LLVM cannot do without
+that instruction and would end the process, so everything else takes the plain loops that stand beside.
 """
 
-import llvmlite.binding as llvm
+import math
+from typing import no_type_check  # the tests' checker must not wrap what numba compiles
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic, overload
 from numba.np.arrayobj import make_array
 
 LANES = 16
 REACH = 30.0  # the first and the last lane's look-up may lie this far apart
-PERMUTES = bool(llvm.get_host_cpu_features().get("avx512f"))  # numba compiles for, and caches by, this processor
+TABLE = 32  # the neighbours of one look-up
 INT, WORD = ir.IntType(32), ir.IntType(64)
-INTS, BITS = ir.VectorType(INT, LANES), ir.VectorType(ir.IntType(1), LANES)
+INTS = ir.VectorType(INT, LANES)
 FAST = ("fast",)
+
+
+def permutes(dtype) -> bool:
+    """True where look-ups are permutations: float32, and numba's target (it may be told another) has AVX-512."""
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    return dtype == types.float32 and triple.startswith("x86_64") and "+avx512f" in features.split(",")
+
+
+# ---- what the loops call; each in plain Python, which numba compiles where it does not permute
+
+
+@no_type_check
+def add_interpolated(sums, at, line, start, slope, top):
+    """sums[at + i] += `line` interpolated at start + i * slope, which is first clamped to 0 ... top; 16 of them.
+
+    `slope` is at most REACH / 15 either way, and `line` has 32 further values behind `top`.
+    """
+    f = line.dtype.type
+    for i in range(LANES):
+        z = min(max(start + f(i) * slope, f(0)), top)
+        k = types.int32(z)
+        sums[at + i] += line[k] + (z - f(k)) * (line[k + 1] - line[k])
+
+
+@no_type_check
+def gather_rows(line, voxel, pixels, padding, rows, start, slope, inverse, candidates):
+    """line[voxel + i] = sum over rows r of max(0, 1 - |start + r * slope - voxel - i|) * pixels[padding + r]; 16.
+
+    `candidates` is how many rows can be that near; `pixels` has as many zeros before its rows and 64 more behind.
+    |1 / slope| is at most twice REACH / 15.
+    """
+    f = line.dtype.type
+    for i in range(LANES):
+        away = f(voxel + i) - start
+        first = f(math.floor(away * inverse - abs(inverse))) + f(1)
+        distance = first * slope - away
+        near = padding + types.int32(min(max(first, f(-candidates)), f(rows)))
+        total = f(0)
+        for n in range(candidates):
+            total += max(f(0), f(1) - abs(distance + f(n) * slope)) * pixels[near + n]
+        line[voxel + i] = total
+
+
+@overload(add_interpolated, inline="always")
+def _(sums, at, line, start, slope, top):
+    if not permutes(line.dtype):
+        return add_interpolated
+    return lambda sums, at, line, start, slope, top: _add_interpolated(sums, at, line, start, slope, top)
+
+
+@overload(gather_rows, inline="always")
+def _(line, voxel, pixels, padding, rows, start, slope, inverse, candidates):
+    if not permutes(line.dtype):
+        return gather_rows
+
+    @no_type_check
+    def permuted(line, voxel, pixels, padding, rows, start, slope, inverse, candidates):
+        if abs(inverse) * (LANES - 1) <= REACH:
+            _gather_rows(line, voxel, pixels, padding, rows, start, slope, inverse, candidates)
+        else:
+            _gather_many_rows(line, voxel, pixels, padding, rows, start, slope, inverse, candidates)
+
+    return permuted
+
+
+@no_type_check
+def permutes_lines(lines):
+    """Whether `add_bilinear` may be called for such an array; a constant to the compiler."""
+
+
+@no_type_check
+def add_bilinear(sums, at, rays, plane, number, lines, offset, stride, first, count, low, size):
+    """Add to sums[at ...] what 16 rays find in slice `number`, on `count` lines from number `first`.
+
+    `rays` holds, `plane` apart, slope and start of the rays' place across the lines, then along them; `offset` is
+    where the first line begins, `stride` leads to the next. Lines are `size` >= 32 long; rays that cross them are
+    looked for among the 32 values from `low` on. Only where `permutes_lines`: it has no plain loop.
+    """
+
+
+@overload(permutes_lines, inline="always")
+def _(lines):
+    return (lambda lines: True) if permutes(lines.dtype) else (lambda lines: False)
+
+
+@overload(add_bilinear, inline="always")
+def _(sums, at, rays, plane, number, lines, offset, stride, first, count, low, size):
+    if not permutes(lines.dtype):
+        return add_bilinear
+
+    @no_type_check
+    def permuted(sums, at, rays, plane, number, lines, offset, stride, first, count, low, size):
+        _add_bilinear(sums, at, rays, plane, number, lines, offset, stride, first, count, low, size)
+
+    return permuted
+
+
+# ---- the same in LLVM's vector code
 
 
 class Lanes:
     """Vector instructions on one element type, spelled short."""
 
-    def __init__(self, builder, numba_type):
+    def __init__(self, builder, numba_type=types.float32):
         single = numba_type == types.float32
         self.builder, self.scalar = builder, ir.FloatType() if single else ir.DoubleType()
         self.vector, self.bytes = ir.VectorType(self.scalar, LANES), 4 if single else 8
-        self.name = f"v{LANES}f{8 * self.bytes}"
-        self.permutes = PERMUTES and single
 
     def splat(self, value, vector=None):
-        vector = vector or self.vector
-        nothing = ir.Constant(vector, ir.Undefined)
+        nothing = ir.Constant(vector or self.vector, ir.Undefined)
         return self.builder.shuffle_vector(
             self.builder.insert_element(nothing, value, INT(0)), nothing, ir.Constant(INTS, [0] * LANES)
         )
@@ -55,8 +153,13 @@ class Lanes:
         value = self.builder.select(self.builder.fcmp_ordered(">", value, low), value, low)
         return self.builder.select(self.builder.fcmp_ordered("<", value, high), value, high)
 
-    def call(self, name, result, arguments):
-        kind = ir.FunctionType(result, [a.type for a in arguments])
+    def hat(self, distance):
+        """max(0, 1 - |distance|)."""
+        weight = self.minus(self.number(1), self.call("llvm.fabs.v16f32", distance))
+        return self.builder.select(self.builder.fcmp_ordered(">", weight, self.number(0)), weight, self.number(0))
+
+    def call(self, name, *arguments):
+        kind = ir.FunctionType(self.vector, [a.type for a in arguments])
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
 
     def ends(self, integers):
@@ -74,24 +177,21 @@ class Lanes:
     def store(self, value, pointer, index):
         self.builder.store(value, self.place(pointer, index), align=self.bytes)
 
+    def permute(self, low, indices, high):
+        """Lane by lane the value number `indices`, its last five bits, of the 32 in `low` and `high`."""
+        return self.call("llvm.x86.avx512.vpermi2var.ps.512", low, indices, high)
+
     def look_up(self, pointer, indices, low, tables=1):
-        """pointer[indices], for indices that lie from `low` on, within 32 times `tables`, where it permutes."""
-        if not self.permutes:
-            pointers = self.builder.gep(
-                self.splat(pointer, ir.VectorType(pointer.type, LANES)), [indices], source_etype=self.scalar
-            )
-            every, nothing = ir.Constant(BITS, [1] * LANES), ir.Constant(self.vector, ir.Undefined)
-            name = f"llvm.masked.gather.{self.name}.v{LANES}p0"
-            return self.call(name, self.vector, [pointers, INT(self.bytes), every, nothing])
+        """pointer[indices], for indices that lie from `low` on, within 32 times `tables`."""
         nearby, found = self.builder.sub(indices, self.splat(low, INTS)), None
         for table in range(tables):
-            start = self.builder.add(low, INT(32 * table))
-            halves = [self.load(pointer, self.builder.add(start, INT(shift))) for shift in (0, 16)]
-            here = self.call("llvm.x86.avx512.vpermi2var.ps.512", self.vector, [halves[0], nearby, halves[1]])
+            start = self.builder.add(low, INT(TABLE * table))
+            halves = [self.load(pointer, self.builder.add(start, INT(shift))) for shift in (0, LANES)]
+            here = self.permute(halves[0], nearby, halves[1])
             if found is None:
                 found = here
             else:
-                further = self.builder.icmp_signed(">=", nearby, ir.Constant(INTS, [32 * table] * LANES))
+                further = self.builder.icmp_signed(">=", nearby, ir.Constant(INTS, [TABLE * table] * LANES))
                 found = self.builder.select(further, here, found)
         return found
 
@@ -101,14 +201,9 @@ def _data(context, builder, array_type, array):
 
 
 @intrinsic
-def add_interpolated(typing, sums, at, line, start, slope, top):
-    """sums[at + i] += `line` interpolated at start + i * slope, which is first clamped to 0 ... top; 16 of them.
-
-    `slope` is at most REACH / 15 either way, and `line` has 32 further values behind `top`.
-    """
-
+def _add_interpolated(typing, sums, at, line, start, slope, top):
     def generate(context, builder, signature, arguments):
-        lanes = Lanes(builder, signature.args[2].dtype)
+        lanes = Lanes(builder)
         target, source = (_data(context, builder, signature.args[i], arguments[i]) for i in (0, 2))
         start, slope, top = arguments[3:]
         z = lanes.add(lanes.splat(start), lanes.times(lanes.steps(), lanes.splat(slope)))
@@ -126,32 +221,29 @@ def add_interpolated(typing, sums, at, line, start, slope, top):
     return types.void(sums, types.intp, line, number, number, number), generate
 
 
-def _gather_rows(tables):
-    def gather_rows(typing, line, voxel, pixels, padding, rows, start, slope, inverse, candidates):
+def _gather(tables):
+    def gather(typing, line, voxel, pixels, padding, rows, start, slope, inverse, candidates):
         def generate(context, builder, signature, arguments):
-            lanes = Lanes(builder, signature.args[0].dtype)
+            lanes = Lanes(builder)
             target, source = (_data(context, builder, signature.args[i], arguments[i]) for i in (0, 2))
             voxel, padding, rows, start, slope, inverse, candidates = arguments[1], *arguments[3:]
-            one, zero = lanes.number(1), lanes.number(0)
             k = lanes.add(lanes.splat(builder.sitofp(voxel, lanes.scalar)), lanes.steps())
             away = lanes.minus(k, lanes.splat(start))
-            reach = lanes.call(f"llvm.fabs.{lanes.name}", lanes.vector, [lanes.splat(inverse)])
+            reach = lanes.call("llvm.fabs.v16f32", lanes.splat(inverse))
             first = lanes.minus(lanes.times(away, lanes.splat(inverse)), reach)
-            first = lanes.add(lanes.call(f"llvm.floor.{lanes.name}", lanes.vector, [first]), one)
+            first = lanes.add(lanes.call("llvm.floor.v16f32", first), lanes.number(1))
             distance = lanes.minus(lanes.times(first, lanes.splat(slope)), away)
             few = builder.sitofp(builder.sub(INT(0), candidates), lanes.scalar)
             first = lanes.clamp(first, lanes.splat(few), lanes.splat(builder.sitofp(rows, lanes.scalar)))
             index = builder.add(builder.fptosi(first, INTS), lanes.splat(padding, INTS))
             low = lanes.ends(index)
             total, offset = (cgutils.alloca_once(builder, lanes.vector) for _ in range(2))
-            builder.store(zero, total)
+            builder.store(lanes.number(0), total)
             builder.store(distance, offset)
             with cgutils.for_range(builder, candidates) as loop:
                 d = builder.load(offset)
-                weight = lanes.minus(one, lanes.call(f"llvm.fabs.{lanes.name}", lanes.vector, [d]))
-                weight = builder.select(builder.fcmp_ordered(">", weight, zero), weight, zero)
                 found = lanes.look_up(builder.gep(source, [builder.sext(loop.index, WORD)]), index, low, tables)
-                builder.store(lanes.add(builder.load(total), lanes.times(weight, found)), total)
+                builder.store(lanes.add(builder.load(total), lanes.times(lanes.hat(d), found)), total)
                 builder.store(lanes.add(d, lanes.splat(slope)), offset)
             lanes.store(builder.load(total), target, voxel)
             return context.get_dummy_value()
@@ -159,13 +251,48 @@ def _gather_rows(tables):
         number, count = line.dtype, types.int32
         return types.void(line, count, pixels, count, count, number, number, number, count), generate
 
-    return intrinsic(gather_rows)
+    return intrinsic(gather)
 
 
-# line[voxel + i] = the sum over rows r of max(0, 1 - |start + r * slope - voxel - i|) * pixels[padding + r], 16 voxels;
-# `candidates` is how many rows can be that near, and `pixels` has as many zeros before its rows and 64 more behind.
-# The first is for |1 / slope| up to REACH / 15, the second for up to twice that.
-gather_rows, gather_many_rows = _gather_rows(1), _gather_rows(2)
+_gather_rows, _gather_many_rows = _gather(1), _gather(2)
+
+
+@intrinsic
+def _add_bilinear(typing, sums, at, rays, plane, number, lines, offset, stride, first, count, low, size):
+    def generate(context, builder, signature, arguments):
+        lanes = Lanes(builder)
+        target, given, values = (_data(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 5))
+        at, plane, number = arguments[1], *arguments[3:5]
+        offset, stride, first, count, low, size = arguments[6:]
+        parts = [lanes.load(given, builder.add(at, builder.mul(plane, WORD(n)))) for n in range(4)]
+        across, along = (lanes.add(parts[n + 1], lanes.times(lanes.splat(number), parts[n])) for n in (0, 2))
+        floor = lanes.call("llvm.floor.v16f32", along)
+        here = builder.fptosi(floor, INTS)
+        behind = builder.add(here, ir.Constant(INTS, [1] * LANES))
+        share = lanes.minus(along, floor)
+        weights, ids = [], []
+        for place, weight in ((here, lanes.minus(lanes.number(1), share)), (behind, share)):
+            inside = builder.icmp_unsigned("<", place, lanes.splat(size, INTS))
+            weights.append(builder.select(inside, weight, lanes.number(0)))
+            ids.append(builder.sub(place, lanes.splat(low, INTS)))
+        total, distance = (cgutils.alloca_once(builder, lanes.vector) for _ in range(2))
+        builder.store(lanes.load(target, at), total)
+        builder.store(lanes.minus(across, lanes.splat(builder.sitofp(first, lanes.scalar))), distance)
+        start = builder.add(offset, builder.sext(low, WORD))
+        with cgutils.for_range(builder, count) as loop:
+            line = builder.add(start, builder.mul(stride, builder.sext(loop.index, WORD)))
+            halves = [lanes.load(values, builder.add(line, WORD(shift))) for shift in (0, LANES)]
+            found = [lanes.times(w, lanes.permute(halves[0], i, halves[1])) for w, i in zip(weights, ids, strict=True)]
+            d = builder.load(distance)
+            value = lanes.times(lanes.hat(d), lanes.add(*found))
+            builder.store(lanes.add(builder.load(total), value), total)
+            builder.store(lanes.minus(d, lanes.number(1)), distance)
+        lanes.store(builder.load(total), target, at)
+        return context.get_dummy_value()
+
+    word, count_ = types.intp, types.int32
+    wanted = (sums, word, rays, word, types.float32, lines, word, word, count_, count_, count_, count_)
+    return types.void(*wanted), generate
 
 
 @intrinsic
