@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup
 	.venv/bin/raylift reconstruct examples/lidc-idri-0001/PA.dcm examples/lidc-idri-0001/LAT.dcm \
-	  --truth examples/lidc-idri-0001/ct.nii.gz -o demo-out --force
+	  --truth examples/lidc-idri-0001/ct.nii.gz -o demo-out
 	@echo "The report: demo-out/report.html"
 
 test: setup

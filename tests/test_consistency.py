@@ -52,6 +52,13 @@ def test_sart_meets_the_x_rays_better_with_every_few_rounds_and_never_goes_below
     assert sart(xrays, SHOTS, WHOLE, rounds=3).min() >= 0
 
 
+def test_sart_puts_nothing_into_the_empty_space_beside_the_patient():
+    xrays = project(body(), WHOLE, SHOTS)
+    mu = sart(xrays, SHOTS, WHOLE)
+    beside = WHOLE.shape[2] // 2 - 9  # 180 mm from the middle: the frontal X-ray sees no further
+    assert (mu[..., :beside].sum() + mu[..., -beside:].sum()) < 0.02 * mu.sum()
+
+
 def test_refining_brings_a_blurred_estimate_nearer_to_the_truth():
     truth = body()
     xrays = project(truth, WHOLE, SHOTS)

@@ -6,9 +6,10 @@ import torch
 
 from raylift.consistency import cut, mismatch
 from raylift.geometry import chest_view, shadow, support
-from raylift.models.raylift import MODEL, SINGLE, coordinates, lifted, trust
+from raylift.models.raylift import MODEL, SINGLE, coordinates, trust
 from raylift.physics import MU_WATER, hu_to_mu
 from raylift.projector import project
+from raylift.projector.shadows import lifted
 from raylift.types import Grid, View
 
 CUBE = Grid.canonical((16,) * 3, 20.0)

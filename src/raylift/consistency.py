@@ -22,12 +22,14 @@ from raylift.errors import BadInput
 from raylift.geometry import support as support_of
 from raylift.physics import MU_WATER
 from raylift.projector import backproject, project
+from raylift.projector.shadows import lifted
 from raylift.types import Beam, Grid
 
-ROUNDS = 12  # ours: fifty rounds gain 0.01 dB more (bench/consistency.py)
-REFINE_ROUNDS = 8  # ours
-START = 0.25 * MU_WATER  # ours: SART begins with a faint, even body
-FLOOR = 0.01 * MU_WATER  # ours: what is air in an estimate may still turn into something
+ROUNDS = 12  # ours: fifty rounds gain no more than 0.01 dB (bench/consistency.py)
+REFINE_ROUNDS = 4  # ours
+START = 0.25 * MU_WATER  # ours: SART begins with a faint body
+START_VOXELS = 4  # ours: its outline is so many voxels coarse
+FLOOR = 0.001 * MU_WATER  # ours: what is air in an estimate may still turn into something
 
 
 def _shortest(norm: Tensor) -> Tensor:
@@ -92,9 +94,23 @@ def sart(
     rounds: int = ROUNDS,
     noise: float = 0.0,
 ) -> Float[Tensor, "*b D H W"]:
-    """The volume (mu, 1/mm, on `grid`) that the line integrals alone suggest: rounds of SART from a faint even body."""
-    start = xrays.new_full((*xrays.shape[:-3], *grid.shape), START)
+    """The volume (mu, 1/mm, on `grid`) that the line integrals alone suggest: rounds of SART from a faint body."""
+    flat = xrays.reshape(-1, *xrays.shape[-3:])
+    start = torch.stack([faint_body(each, beams, grid) for each in flat]).reshape(*xrays.shape[:-3], *grid.shape)
     return rounds_of(start, xrays, grid, beams, rounds=rounds, noise=noise)
+
+
+def faint_body(xrays: Float[Tensor, "V rows cols"], beams: Sequence[Beam], grid: Grid) -> Float[Tensor, "D H W"]:
+    """Where a body must be, by its X-rays: the product of the pictures laid back along their rays, each divided by its
+    largest value; beyond a panel its border goes on. A ray's mass so stays out of the empty space beside the patient.
+    """
+    shape = tuple(max(1, n // START_VOXELS) for n in grid.shape)
+    spacing = tuple(n * s / k for n, s, k in zip(grid.shape, grid.spacing_mm, shape, strict=True))
+    coarse = Grid.canonical(shape, spacing, tuple(grid.centre_mm))
+    share = xrays / xrays.amax((-2, -1), keepdim=True).clamp_min(1e-6)
+    outline = lifted(share.clamp_min(0), beams, coarse, beyond="border").prod(0)
+    fine = F.interpolate(outline[None, None], size=grid.shape, mode="trilinear", align_corners=False)
+    return START * fine[0, 0]
 
 
 def offset_in(cube: Grid, whole: Grid) -> tuple[int, int, int]:

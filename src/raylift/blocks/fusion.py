@@ -8,8 +8,8 @@ from torch import Tensor, nn
 class OctaveExchange(nn.Module):
     """A finer and a coarser volume exchange what they hold, each through a 1x1x1 convolution.
 
-        fine'   = W_ff fine + up2(W_cf coarse)
-        coarse' = W_cc coarse + W_fc pool2(fine)
+    fine'   = W_ff fine + up2(W_cf coarse)
+    coarse' = W_cc coarse + W_fc pool2(fine)
     """
 
     def __init__(self, fine: int, coarse: int):

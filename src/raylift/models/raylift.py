@@ -24,25 +24,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from raylift.consistency import FLOOR, cut, put, rounds_of, sart
-from raylift.geometry import shadow, support
+from raylift.geometry import support
 from raylift.models.spec import Model, Recipe
 from raylift.physics import CHEST_WINDOW, MU_WATER, Unit, mu_to_hu
+from raylift.projector.shadows import lifted
 from raylift.types import Beam, Grid, View
 
+OPEN = 0.05 * MU_WATER  # ours: how open to change what is air in the cube stays
 NOMINAL_RANGE = (0.0, 6.0)  # ours: line integrals that an X-ray of unknown scale is taken to span
-
-
-def lifted(maps: Float[Tensor, "V rows cols"], beams: Sequence[Beam], cube: Grid) -> Float[Tensor, "V D H W"]:
-    """Each picture's value at the place where each voxel's shadow falls on it; 0 off the panel."""
-    centres = cube.world(torch.cartesian_prod(*[torch.arange(n) for n in cube.shape]).numpy())
-    volumes = []
-    for picture, beam in zip(maps, beams, strict=True):
-        place = torch.from_numpy(shadow(beam, centres)).to(picture)  # N 2: row, column
-        size = picture.new_tensor(beam.pixels)
-        grid = ((2 * place + 1) / size - 1).flip(-1)[None, None]  # 1 1 N 2: x, y
-        seen = F.grid_sample(picture[None, None], grid, mode="bilinear", align_corners=False)
-        volumes.append(seen.reshape(cube.shape))
-    return torch.stack(volumes)
 
 
 def coordinates(cube: Grid, like: Tensor) -> Float[Tensor, "3 D H W"]:
@@ -95,7 +84,7 @@ def trust(mu: Float[Tensor, "D H W"], open_to_change: Float[Tensor, "D H W"]) ->
     """The weights of consistency in the cube: like the estimate, times what the network says, which has mean 1 on what
     there is, so that it can shift a correction within the cube but not out of it.
     """
-    mass = mu.detach().clamp_min(0) + 5 * FLOOR
+    mass = mu.detach().clamp_min(0) + OPEN
     say = open_to_change.clamp(-3, 3).exp()
     return mass * say * (mass.sum() / (mass * say).sum())
 
@@ -115,7 +104,7 @@ class RayLift(nn.Module):
         views: int = 2,
         width: int = 16,
         levels: int = 4,
-        start_rounds: int = 6,
+        start_rounds: int = 3,
         rounds: int = 2,
         fine_rounds: int = 3,
     ):
@@ -148,7 +137,7 @@ class RayLift(nn.Module):
             mu = put(inside.clamp_min(0), around, whole, self.cube)
             plain.append(self.finish(mu, whole, xrays[index], beams[index], refine=False)[0])
             if refine:
-                weights = put(trust(inside, found[index, 1]), around + FLOOR / 10, whole, self.cube)
+                weights = put(trust(inside, found[index, 1]), around + FLOOR, whole, self.cube)
                 mu = rounds_of(mu, coarse[index], whole, shots[index], rounds=self.rounds, weights=weights)
             ct, whole_mu = self.finish(mu, whole, xrays[index], beams[index], refine)
             cubes.append(ct)
@@ -165,7 +154,7 @@ class RayLift(nn.Module):
         return whole, around, torch.cat([first, seen, coordinates(self.cube, xray)])
 
     def finish(self, mu: Tensor, whole: Grid, xray: Tensor, beams: tuple[Beam, ...], refine: bool):
-        """The cube at the size that is asked for, its fine detail from the full X-rays; and the support it is part of."""
+        """The cube at the size that is asked for, its detail from the full X-rays; and the support it is part of."""
         if self.fine == 1:
             return cut(mu, whole, self.cube), mu
         cube = Grid.canonical((self.size,) * 3, self.cube.spacing_mm[0] / self.fine)
@@ -208,7 +197,7 @@ MODEL = Model(
         "views": 2,
         "width": 16,
         "levels": 4,
-        "start_rounds": 6,
+        "start_rounds": 3,
         "rounds": 2,
         "fine_rounds": 3,
     },
