@@ -182,18 +182,21 @@ def refine(
     rounds: int = REFINE_ROUNDS,
     noise: float = 0.0,
     unknown_scale: bool = False,
+    around: Float[Tensor, "D H W"] | None = None,
 ) -> Refined:
     """An estimate (mu, 1/mm, on the cube) brought into agreement with its X-rays' line integrals.
 
     Beams and cube share a frame. Around the cube stands what SART makes of the X-rays, so that arms, table and a wide
-    patient keep their share of each ray. With `unknown_scale`, a gain and an offset a view are fitted first.
+    patient keep their share of each ray; `around` is that, on the support, for who has it. With `unknown_scale`, a gain
+    and an offset a view are fitted first.
     """
     whole = support_of(cube, beams, spacing_mm=cube.spacing_mm[0])
     gains, offsets = [1.0] * len(beams), [0.0] * len(beams)
-    around = estimate.new_zeros(whole.shape)
     if unknown_scale:
-        xrays, gains, offsets = fit_scale(put(estimate, around, whole, cube), xrays, whole, beams)
-    around = sart(xrays, beams, whole, rounds=max(rounds, 1))
+        body = put(estimate, estimate.new_zeros(whole.shape), whole, cube)
+        xrays, gains, offsets = fit_scale(body, xrays, whole, beams)
+    if around is None:
+        around = sart(xrays, beams, whole, rounds=max(rounds, 1))
     mu = put(estimate.clamp_min(0), around, whole, cube)
     before = mismatch(mu, xrays, whole, beams)
     mu = rounds_of(mu, xrays, whole, beams, rounds=rounds, noise=noise)

@@ -132,7 +132,7 @@ def run(model: Model, net: nn.Module, xrays, beams, choice: Choice, pictures=Non
         if inside:
             again = _projected(hu, around if everything is None else everything, whole, cube, beams)
         elif choice.on:
-            refined = consistency.refine(hu_to_mu(hu), xrays, beams, cube)
+            refined = consistency.refine(hu_to_mu(hu), xrays, beams, cube, around=around)
             hu, again = mu_to_hu(refined.mu), project(refined.support_mu, refined.support, beams)
     errors = {
         str(view): {

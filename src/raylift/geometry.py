@@ -8,7 +8,7 @@ from math import cos, radians, sin
 
 import numpy as np
 
-from raylift.errors import GeometryError
+from raylift.errors import GeometryError, unknown_name
 from raylift.types import Beam, ConeBeam, Grid, ParallelBeam, Vector, View, Volume
 
 UP = np.array([0.0, 0.0, 1.0])
@@ -113,8 +113,6 @@ CONE_PRESETS: dict[str, tuple[float, float, float, int]] = {
 def preset_beam(view: View, preset: str = "chest", *, pixels: int | None = None, **turns) -> ConeBeam:
     """The beam of `view` in a named geometry; `pixels` bins the panel, `turns` are those of `cone_beam`."""
     if preset not in CONE_PRESETS:
-        from raylift.errors import unknown_name
-
         raise unknown_name("geometry preset", preset, CONE_PRESETS)
     to_detector, to_axis, side, count = CONE_PRESETS[preset]
     return cone_beam(

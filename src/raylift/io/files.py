@@ -61,7 +61,7 @@ def whole_file(path: PathLike) -> Iterator[Path]:
     try:
         yield beside
         _sync(beside)
-        os.chmod(beside, 0o666 & ~_umask())  # mkstemp makes it private
+        os.chmod(beside, 0o666 & ~umask())  # mkstemp makes it private
         os.replace(beside, path)
         _sync(path.parent)
     except OSError as error:
@@ -89,7 +89,7 @@ def whole_folder(path: PathLike, replaceable: str) -> Iterator[Path]:
         yield beside
         for file in beside.iterdir():
             _sync(file)
-        os.chmod(beside, 0o777 & ~_umask())
+        os.chmod(beside, 0o777 & ~umask())
         if path.exists():
             os.replace(path, old)
         os.replace(beside, path)
@@ -111,7 +111,8 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The permissions that new files go without."""
     mask = os.umask(0o022)
     os.umask(mask)
     return mask

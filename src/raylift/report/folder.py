@@ -12,7 +12,7 @@ from typing import Any
 from raylift import io
 from raylift.errors import BadInput, unknown_name
 from raylift.geometry import canonical
-from raylift.io.files import shown
+from raylift.io.files import shown, umask
 from raylift.reconstruct import Result, reconstruct
 from raylift.report import tables
 from raylift.report.figures import preview
@@ -101,7 +101,7 @@ def _missing_parents(out: Path) -> list[Path]:
 
 
 def _move_in(beside: Path, out: Path) -> None:
-    beside.chmod(0o777 & ~_umask())
+    beside.chmod(0o777 & ~umask())
     if not out.exists():
         os.replace(beside, out)
         return
@@ -110,9 +110,3 @@ def _move_in(beside: Path, out: Path) -> None:
         if place.is_dir():
             shutil.rmtree(place)
         os.replace(item, place)
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
