@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from raylift import __version__, cli, io
+from raylift.cli import terminal
 from raylift.geometry import chest_view
 from raylift.types import Grid, View, Volume, Xray
 
@@ -72,7 +73,7 @@ def test_help_is_quick():
 def test_the_window_is_that_of_physics():
     from raylift.physics import CHEST_WINDOW
 
-    assert cli.CHEST_WINDOW == CHEST_WINDOW
+    assert terminal.CHEST_WINDOW == CHEST_WINDOW
 
 
 def test_the_reference_is_up_to_date():

@@ -1,0 +1,35 @@
+"""`raylift train`: a data set in, a run's folder out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raylift.cli.terminal import Device, settings_of, shown
+from raylift.errors import BadInput
+
+
+def train(
+    model: Annotated[str, typer.Argument(help="A name; `raylift models` lists them.")],
+    data: Annotated[Path, typer.Option("--data", help="A data set that `raylift prepare` made.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder.")],
+    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of recipe or net, any number.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
+    steps: Annotated[int | None, typer.Option(help="So many updates in place of the recipe's epochs.")] = None,
+    device: Device = None,
+) -> None:
+    """Train a model on a data set; the run's folder holds recipe, log, weights and card."""
+    from raylift import models
+    from raylift import train as training
+
+    chosen = models.get(model).with_settings(settings_of(settings or []))
+    if chosen.recipe is None:
+        raise BadInput(f"{chosen.name} has nothing to train; give it to `raylift reconstruct --model {chosen.name}`")
+    with training.progress_bar(f"training {chosen.name}") as progress:
+        run = training.train(
+            chosen, chosen.recipe, data, out, resume=resume, steps=steps, device=device, progress=progress
+        )
+    best = f", lowest loss {run.best_loss:.5g}" if run.best_loss is not None else ""
+    print(f"{run.step} of {run.steps} updates{best}: {shown(run.folder)}")
+    if not run.finished:
+        print("stopped before its end; the same command with --resume goes on")
