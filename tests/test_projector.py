@@ -158,6 +158,24 @@ def test_long_columns_agree_with_the_reference(generator):
         assert _error(fast[view], plain[view]) < 1e-5
 
 
+@pytest.mark.parametrize("secondary", [2, 20, -40])
+@pytest.mark.parametrize("primary", [0, 10, 40, 180])
+@pytest.mark.parametrize("pixels", [(30, 9), (75, 17), (240, 5)])  # from two voxels a pixel to five pixels a voxel
+def test_sixteen_at_a_time_agrees_with_the_reference(primary, secondary, pixels, generator):
+    """Each view alone, forward and adjoint, on a volume that the rays enter, leave and miss."""
+    grid = Grid.canonical((70, 20, 24), (5, 15, 14), (4, -3, 7))
+    beam = cone_beam(View.PA, **NEAR | {"pixels": pixels, "detector_mm": (600, 500)}, **_turns(primary, secondary))
+    x = _random(generator, *grid.shape, dtype=torch.float32)
+    y = _random(generator, 1, *pixels, dtype=torch.float32)
+    fast, plain = LineIntegral(grid, (beam,), "cpu"), LineIntegral(grid, (beam,), "reference")
+    assert _error(fast(x), plain(x)) < 1e-5
+    assert _error(fast.adjoint(y), plain.adjoint(y)) < 1e-5
+
+
+def _turns(primary: float, secondary: float) -> dict[str, float]:
+    return {"primary_deg": primary, "secondary_deg": secondary}
+
+
 def test_rectified_and_general_loops_agree(generator, monkeypatch):
     grid, beams = SCENES["rectified"]
     x = _random(generator, *grid.shape)

@@ -76,7 +76,8 @@ def _lines(volume: Float[Tensor, "D H W"]) -> np.ndarray:
     if any(missing):
         volume = pad(volume, [0, missing[2], 0, missing[1], 0, missing[0]])
     depth, height, width = volume.shape
-    lines = np.empty((height, width, depth), volume.numpy().dtype)
+    room = np.zeros(height * width * depth + kernels.TABLE, volume.numpy().dtype)  # look-ups load past the end
+    lines = room[: -kernels.TABLE].reshape(height, width, depth)
     _share(kernels.lay_d_last, height, volume.numpy(), lines)
     return lines
 
@@ -115,13 +116,22 @@ def _backproject_one(pictures: np.ndarray, lines: np.ndarray, table: np.ndarray,
     flat, (sizes, strides) = lines.reshape(-1), _layout(lines)
     spacing = np.linalg.norm(affine, axis=0)
     for rectified, views in _groups(table):
-        rays, block = table[views], RECTIFIED_BLOCK if rectified else GENERAL_BLOCK
-        for a in (1, 2) if rectified else (0, 1, 2):
-            weighed = np.empty((len(views), *pictures.shape[1:]), pictures.dtype)
-            _share(kernels.weigh, len(views) * pictures.shape[1], pictures[views], rays, affine, spacing, a, weighed)
-            tasks = -(-sizes[a] // block)
-            if rectified:
-                layout = (sizes[a], sizes[3 - a], strides[a], strides[3 - a], a)
-                _share(kernels.rectified_adjoint, tasks, flat, *layout, rays, spacing, weighed, block)
-            elif weighed.any():
-                _share(kernels.general_adjoint, tasks, flat, sizes, strides, a, rays, weighed, block)
+        if rectified:
+            _backproject_rectified(pictures[views], flat, sizes, strides, table[views], affine, spacing)
+            continue
+        for view in views:
+            for axis in range(3):
+                rays = np.empty((pictures.shape[1], 7, pictures.shape[2]), pictures.dtype)
+                _share(kernels.lay_rays, pictures.shape[1], pictures[view], table[view], affine, spacing, axis, rays)
+                if rays[:, 6].any():
+                    tasks = -(-sizes[axis] // GENERAL_BLOCK)
+                    _share(kernels.general_adjoint, tasks, flat, sizes, strides, axis, rays, GENERAL_BLOCK)
+
+
+def _backproject_rectified(pictures, flat, sizes, strides, table, affine, spacing) -> None:
+    for axis in (1, 2):
+        weighed = np.empty(pictures.shape, pictures.dtype)
+        _share(kernels.weigh, len(table) * pictures.shape[1], pictures, table, affine, spacing, axis, weighed)
+        layout = (sizes[axis], sizes[3 - axis], strides[axis], strides[3 - axis], axis)
+        tasks = -(-sizes[axis] // RECTIFIED_BLOCK)
+        _share(kernels.rectified_adjoint, tasks, flat, *layout, table, spacing, weighed, RECTIFIED_BLOCK)

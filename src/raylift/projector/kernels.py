@@ -14,11 +14,14 @@ import numpy as np
 from numba import njit
 
 from raylift.projector.vectors import (
+    GATHERED,
     LANES,
     REACH,
     TABLE,
     add_bilinear,
+    add_gathered,
     add_interpolated,
+    add_slices,
     gather_rows,
     permutes_lines,
     transpose_block,
@@ -26,8 +29,11 @@ from raylift.projector.vectors import (
 
 FAST = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
 INLINE = {"inline": "always", "nogil": True, "fastmath": True, "error_model": "numpy"}
-TILE, ROWS = 16, 64  # columns and, in the general loop, rows of a task  # ours
+TILE, ROWS = 16, 256  # columns and, in the general loop, rows of a task  # ours
 AREA = TILE * ROWS
+SLAB = 8  # slices that a task of the general loop goes through before the next 16 rays  # ours
+WIDEST, FAR = 3, 99  # lines that 16 rays may lie apart for the fast loop; more than that
+EDGE = 1e-3  # voxels: what float32 may round a place away
 SAME = 1e-5  # ours: rays of one source begin at one slice, but for what float32 rounds away
 PADDING = 16  # zeros around a column of pixels: more than the rows that can be near one voxel
 
@@ -267,13 +273,58 @@ def _first_slice(at, axis, row, column):
 @njit(**INLINE)
 @no_type_check
 def _run_together(ray, weight, n, end):
-    """True where 16 rays have one main axis and one start, and never part by more than a look-up among 32 reaches."""
+    """How many lines 16 rays lie apart at the most, rounded up, or FAR; 0 where they have not one main axis and
+    one start, or part by more than a look-up among 32 reaches.
+    """
     last = n + LANES - 1
-    apart = max(abs(ray[3, last] - ray[3, n]), abs(ray[3, last] + end * ray[2, last] - ray[3, n] - end * ray[2, n]))
     for i in range(n, last + 1):
         if weight[i] <= 0 or ray[5, i] != ray[5, n] or abs(ray[4, i] - ray[4, n]) > SAME * abs(ray[4, n]):
-            return False
-    return apart < REACH - 1
+            return 0
+    along = max(abs(ray[3, last] - ray[3, n]), abs(ray[3, last] + end * ray[2, last] - ray[3, n] - end * ray[2, n]))
+    if along >= REACH - 1:
+        return 0
+    across = max(abs(ray[1, last] - ray[1, n]), abs(ray[1, last] + end * ray[0, last] - ray[1, n] - end * ray[0, n]))
+    return max(1, math.ceil(across)) if across <= WIDEST else FAR
+
+
+@njit(**INLINE)
+@no_type_check
+def _inner_slices(ray, n, size_a, top_p, top_q, inner):
+    """Put into `inner` from which slice and up to which 16 rays are in the volume, past their start, below the tops."""
+    low, high = 0.0, size_a - 1.0
+    if ray[5, n] > 0:
+        low = max(low, ray[4, n] + SAME)
+    else:
+        high = min(high, -ray[4, n] - SAME)
+    for i in (n, n + LANES - 1):
+        for k in (0, 2):
+            slope, start = float(ray[k, i]), float(ray[k + 1, i])
+            top = (top_p if k == 0 else top_q) - EDGE
+            if abs(slope) * size_a < EDGE:
+                if start < 2 * EDGE or start > top - EDGE:
+                    high = -1.0
+            else:
+                a, b = (EDGE - start) / slope, (top - start) / slope
+                low, high = max(low, min(a, b)), min(high, max(a, b))
+    inner[0], inner[1] = math.ceil(low), math.floor(high) + 1
+
+
+@njit(**FAST)
+@no_type_check
+def _add_slice(sums, n, ray, flat_ray, j, lines, stride_a, stride_p, size_p, size_q):
+    """Add to 16 sums what rays find in slice `j`, which may lie partly outside the volume or behind the source."""
+    f = lines.dtype.type
+    jf, end = f(j), n + LANES - 1
+    if ray[5, n] * jf <= ray[4, n]:
+        return
+    ya, yb = ray[1, n] + jf * ray[0, n], ray[1, end] + jf * ray[0, end]
+    xa, xb = ray[3, n] + jf * ray[2, n], ray[3, end] + jf * ray[2, end]
+    k0 = np.int32(max(math.floor(min(ya, yb)), 0))
+    k1 = np.int32(min(math.floor(max(ya, yb)) + 2, size_p))
+    if k0 < k1 and max(xa, xb) > -f(1) and min(xa, xb) < size_q:
+        low = np.int32(min(max(math.floor(min(xa, xb)), 0), size_q - TABLE))
+        o, count = j * stride_a + k0 * stride_p, np.int32(k1 - k0)
+        add_bilinear(sums, n, flat_ray, AREA, jf, lines, o, stride_p, k0, count, low, size_q)
 
 
 @njit(**INLINE)
@@ -325,31 +376,34 @@ def general_forward(first, last, lines, sizes, strides, axis, table, affine, spa
                     ray[5, n] = one if _direction(at, axis, r0 + r, c0 + c) > 0 else -one
         if not any_ray:
             continue
-        together = np.zeros(AREA // LANES, np.bool_)
+        span, inner = np.zeros(AREA // LANES, np.int64), np.zeros((AREA // LANES, 2), np.int64)
         if permutes_lines(lines) and stride_q == 1 and size_q >= TABLE:
             for n in range(0, AREA, LANES):
-                together[n // LANES] = _run_together(ray, weight, n, f(size_a - 1))
+                span[n // LANES] = _run_together(ray, weight, n, f(size_a - 1))
+                if 0 < span[n // LANES] <= WIDEST:
+                    _inner_slices(ray, n, size_a, size_p - span[n // LANES] - 1, size_q - 1, inner[n // LANES])
         flat_ray = ray.reshape(-1)
-        for j in range(size_a):
-            o_a, jf = j * stride_a, f(j)
+        for j0 in range(0, size_a, SLAB):
             for c in range(width):
                 for n in range(c * ROWS, c * ROWS + height, LANES):
-                    if not together[n // LANES]:
+                    j1, chunk = min(j0 + SLAB, size_a), n // LANES
+                    if span[chunk] == 0:
                         for i in range(n, min(n + LANES, c * ROWS + height)):
-                            y, x = ray[1, i] + jf * ray[0, i], ray[3, i] + jf * ray[2, i]
-                            live = ray[5, i] * jf > ray[4, i]
-                            if live:
-                                sums[i] += _bilinear(lines, o_a, y, x, size_p, size_q, stride_p, stride_q)
-                    elif ray[5, n] * jf > ray[4, n]:
-                        end = n + LANES - 1
-                        ya, yb = ray[1, n] + jf * ray[0, n], ray[1, end] + jf * ray[0, end]
-                        xa, xb = ray[3, n] + jf * ray[2, n], ray[3, end] + jf * ray[2, end]
-                        k0 = np.int32(max(math.floor(min(ya, yb)), 0))
-                        k1 = np.int32(min(math.floor(max(ya, yb)) + 2, size_p))
-                        if k0 < k1 and max(xa, xb) > -one and min(xa, xb) < size_q:
-                            low = np.int32(min(max(math.floor(min(xa, xb)), 0), size_q - TABLE))
-                            o, count = o_a + k0 * stride_p, np.int32(k1 - k0)
-                            add_bilinear(sums, n, flat_ray, AREA, jf, lines, o, stride_p, k0, count, low, size_q)
+                            for j in range(j0, j1):
+                                jf = f(j)
+                                if ray[5, i] * jf > ray[4, i]:
+                                    y, x = ray[1, i] + jf * ray[0, i], ray[3, i] + jf * ray[2, i]
+                                    sums[i] += _bilinear(lines, j * stride_a, y, x, size_p, size_q, stride_p, stride_q)
+                        continue
+                    a0, a1 = max(j0, inner[chunk, 0]), min(j1, inner[chunk, 1])
+                    if a0 < a1:
+                        add_slices(sums, n, flat_ray, AREA, lines, 0, stride_a, stride_p, a0, a1, span[chunk])
+                    else:
+                        a0, a1 = j1, j1
+                    for j in range(j0, a0):
+                        _add_slice(sums, n, ray, flat_ray, j, lines, stride_a, stride_p, size_p, size_q)
+                    for j in range(a1, j1):
+                        _add_slice(sums, n, ray, flat_ray, j, lines, stride_a, stride_p, size_p, size_q)
         for c in range(width):
             for r in range(height):
                 out[b, c0 + c, r0 + r] += sums[c * ROWS + r] * weight[c * ROWS + r]
@@ -357,39 +411,128 @@ def general_forward(first, last, lines, sizes, strides, axis, table, affine, spa
 
 @njit(**FAST)
 @no_type_check
-def general_adjoint(first, last, lines, sizes, strides, axis, table, weighed, block):
-    """Add the adjoint of `general_forward` to `lines`; `weighed` went through `weigh` and is 0 off this axis."""
-    views, columns, rows = weighed.shape
+def lay_rays(first, last, picture, at, affine, spacing, axis, rays):
+    """Fill `rays`, columns 7 rows: slope and start of p and q, first slice, sense, and the pixel times its ray's step;
+    that is 0 where the ray's main axis is another than `axis`.
+    """
+    p = 1 if axis == 0 else 3 - axis
+    q = 2 if axis == 0 else 0
+    for c in range(first, last):
+        for r in range(rays.shape[2]):
+            rays[c, 0, r], rays[c, 1, r] = _slope_and_start(at, axis, p, r, c)
+            rays[c, 2, r], rays[c, 3, r] = _slope_and_start(at, axis, q, r, c)
+            rays[c, 4, r] = _first_slice(at, axis, r, c)
+            rays[c, 5, r] = 1.0 if _direction(at, axis, r, c) > 0 else -1.0
+            mine = _main_axis(at, spacing, r, c) == axis
+            rays[c, 6, r] = picture[c, r] * _step_mm(at, affine, axis, r, c) if mine else 0.0
+
+
+@njit(**INLINE)
+@no_type_check
+def _row_of_place(x, rows):
+    """a, b, c of r = (a + b x) / (1 + c x), the row at place x, through the first, a middle and the last row."""
+    middle, last = rows // 2, rows - 1
+    x0, x1, x2 = float(x[0]), float(x[middle]), float(x[last])
+    near, far = (x1 - x0) * last, (x2 - x0) * middle
+    bend = near * x2 - far * x1
+    c = (far - near) / bend if abs(bend) > 1e-9 * abs(near) else 0.0
+    b = last * (1.0 + c * x2) / (x2 - x0) if x2 != x0 else 0.0
+    return -b * x0, b, c
+
+
+@njit(**FAST)
+@no_type_check
+def _gather_column(lines, slice_at, stride, pixels, plane, rows, size_p, size_q):
+    """Add one column's rays to one slice, 16 voxels at a time; False, and nothing done, where its places vary so that
+    they must be scattered. `pixels` as `add_gathered` wants them.
+    """
+    f = lines.dtype.type
+    a, b, c = _row_of_place(pixels[PADDING : PADDING + rows], rows)
+    x0, x1 = float(pixels[PADDING]), float(pixels[PADDING + rows - 1])
+    low, high = min(x0, x1), max(x0, x1)
+    below = min(1.0 + c * (low - 2.0), 1.0 + c * (high + 2.0))
+    drift = abs(pixels[plane + PADDING] - pixels[plane + PADDING + rows - 1])
+    if b == 0.0 or below < 0.1 or drift + 3 + GATHERED > size_p:
+        return False
+    steep = abs(b - a * c)
+    reach = steep / below**2
+    if reach * (LANES - 1) > 2 * REACH or reach < 1.0 / REACH:
+        return False
+    e = -1.0 if b - a * c > 0 else 1.0
+    over = 1.0 + c * e
+    first, bend, slope = (a + b * e) / over, c / over, b / over
+    k0, k1 = max(0, math.floor(low)), min(size_q, math.floor(high) + 2)
+    for k in range(k0, k1, LANES):
+        row_a = (first + slope * k) / (1.0 + bend * k)
+        row_b = (first + slope * (k + LANES)) / (1.0 + bend * (k + LANES)) + 2.0 * reach + 1.0
+        if e > 0:
+            row_b = row_a + 2.0 * reach + 1.0
+            row_a = (first + slope * (k + LANES)) / (1.0 + bend * (k + LANES))
+        ra = min(max(int(row_a) - 1, 0), rows - 1)
+        rb = min(max(int(row_b) + 1, 0), rows - 1)
+        ya, yb = pixels[plane + PADDING + ra], pixels[plane + PADDING + rb]
+        i0, i1 = max(math.floor(min(ya, yb)), 0), min(math.floor(max(ya, yb)) + 2, size_p)
+        i0 = min(i0, size_p - (i1 - i0 + GATHERED - 1) // GATHERED * GATHERED)
+        voxel = min(k, size_q - LANES)
+        for line in range(i0, i1, GATHERED):
+            add_gathered(
+                lines,
+                slice_at + line * stride,
+                stride,
+                np.int32(voxel),
+                np.int32(k),
+                np.int32(line),
+                pixels,
+                plane,
+                np.int32(PADDING),
+                np.int32(rows),
+                f(first),
+                f(slope),
+                f(bend),
+                f(reach),
+            )
+    return True
+
+
+@njit(**FAST)
+@no_type_check
+def general_adjoint(first, last, lines, sizes, strides, axis, rays, block):
+    """Add the adjoint of `general_forward` for one view to `lines`; `rays` come from `lay_rays`."""
+    columns, _, rows = rays.shape
     p = 1 if axis == 0 else 3 - axis
     q = 2 if axis == 0 else 0
     size_a, size_p, size_q = sizes[axis], np.int32(sizes[p]), np.int32(sizes[q])
     stride_a, stride_p, stride_q = strides[axis], strides[p], strides[q]
-    f = weighed.dtype.type
+    f = rays.dtype.type
     one, zero = f(1), f(0)
+    plane = PADDING + rows + PADDING + 4 * LANES
+    by_lanes = permutes_lines(lines) and stride_q == 1 and size_q >= LANES and size_p >= GATHERED and rows > 2
     for jj in range(first, last):
-        ray = np.empty((6, rows), weighed.dtype)
-        for b in range(views):
-            at = table[b]
-            for c in range(columns):
+        pixels = np.zeros(3 * plane, rays.dtype)
+        for c in range(columns):
+            if not rays[c, 6].any():
+                continue
+            together = by_lanes and rays[c, 5, 0] == rays[c, 5, rows - 1]
+            for j in range(jj * block, min(size_a, (jj + 1) * block)):
+                jf = f(j)
                 for r in range(rows):
-                    ray[0, r], ray[1, r] = _slope_and_start(at, axis, p, r, c)
-                    ray[2, r], ray[3, r] = _slope_and_start(at, axis, q, r, c)
-                    ray[4, r] = _first_slice(at, axis, r, c)
-                    ray[5, r] = one if _direction(at, axis, r, c) > 0 else -one
-                for j in range(jj * block, min(size_a, (jj + 1) * block)):
-                    jf = f(j)
-                    for r in range(rows):
-                        g = weighed[b, c, r]
-                        y, x = ray[1, r] + jf * ray[0, r], ray[3, r] + jf * ray[2, r]
-                        inside = y > -one and y < size_p and x > -one and x < size_q
-                        if g != zero and inside and ray[5, r] * jf > ray[4, r]:
-                            iy = min(max(np.int32(math.floor(y)), np.int32(0)), size_p - np.int32(2))
-                            ix = min(max(np.int32(math.floor(x)), np.int32(0)), size_q - np.int32(2))
-                            fy, fx = y - f(iy), x - f(ix)
-                            y0, y1 = g * max(zero, one - abs(fy)), g * max(zero, one - abs(fy - one))
-                            x0, x1 = max(zero, one - abs(fx)), max(zero, one - abs(fx - one))
-                            o = j * stride_a + iy * stride_p + ix * stride_q
-                            lines[o] += y0 * x0
-                            lines[o + stride_q] += y0 * x1
-                            lines[o + stride_p] += y1 * x0
-                            lines[o + stride_p + stride_q] += y1 * x1
+                    pixels[PADDING + r] = rays[c, 3, r] + jf * rays[c, 2, r]
+                    pixels[plane + PADDING + r] = rays[c, 1, r] + jf * rays[c, 0, r]
+                    alive = rays[c, 5, r] * jf > rays[c, 4, r]
+                    pixels[2 * plane + PADDING + r] = rays[c, 6, r] if alive else zero
+                if together and _gather_column(lines, j * stride_a, stride_p, pixels, plane, rows, size_p, size_q):
+                    continue
+                for r in range(rows):
+                    g = pixels[2 * plane + PADDING + r]
+                    y, x = pixels[plane + PADDING + r], pixels[PADDING + r]
+                    if g != zero and y > -one and y < size_p and x > -one and x < size_q:
+                        iy = min(max(np.int32(math.floor(y)), np.int32(0)), size_p - np.int32(2))
+                        ix = min(max(np.int32(math.floor(x)), np.int32(0)), size_q - np.int32(2))
+                        fy, fx = y - f(iy), x - f(ix)
+                        y0, y1 = g * max(zero, one - abs(fy)), g * max(zero, one - abs(fy - one))
+                        x0, x1 = max(zero, one - abs(fx)), max(zero, one - abs(fx - one))
+                        o = j * stride_a + iy * stride_p + ix * stride_q
+                        lines[o] += y0 * x0
+                        lines[o + stride_q] += y0 * x1
+                        lines[o + stride_p] += y1 * x0
+                        lines[o + stride_p + stride_q] += y1 * x1

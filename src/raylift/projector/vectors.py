@@ -17,6 +17,8 @@ from numba.np.arrayobj import make_array
 LANES = 16
 REACH = 30.0  # the first and the last lane's look-up may lie this far apart
 TABLE = 32  # the neighbours of one look-up
+ROUNDED = 0.05  # ours: rows that float32 may round a place away
+GATHERED = 4  # lines that `add_gathered` adds to
 INT, WORD = ir.IntType(32), ir.IntType(64)
 INTS = ir.VectorType(INT, LANES)
 FAST = ("fast",)
@@ -113,6 +115,60 @@ def _(sums, at, rays, plane, number, lines, offset, stride, first, count, low, s
     @no_type_check
     def permuted(sums, at, rays, plane, number, lines, offset, stride, first, count, low, size):
         _add_bilinear(sums, at, rays, plane, number, lines, offset, stride, first, count, low, size)
+
+    return permuted
+
+
+@no_type_check
+def add_slices(sums, at, rays, plane, lines, offset, stride_a, stride, first, last, span):
+    """Add to sums[at ...] what 16 rays find in the slices `first` to `last`, all of them well inside the volume.
+
+    `rays` as for `add_bilinear`; slice 0 begins at `offset`, slices lie `stride_a` apart, their lines `stride`. In no
+    slice do the rays part by more than `span` lines, 1 to 3, nor by REACH - 1 values on a line. `lines`
+    has TABLE further values behind its last. Only where `permutes_lines`.
+    """
+
+
+@overload(add_slices, inline="always")
+def _(sums, at, rays, plane, lines, offset, stride_a, stride, first, last, span):
+    if not permutes(lines.dtype):
+        return add_slices
+
+    @no_type_check
+    def permuted(sums, at, rays, plane, lines, offset, stride_a, stride, first, last, span):
+        if span == 1:
+            _add_slices_of_3(sums, at, rays, plane, lines, offset, stride_a, stride, first, last)
+        elif span == 2:
+            _add_slices_of_4(sums, at, rays, plane, lines, offset, stride_a, stride, first, last)
+        else:
+            _add_slices_of_5(sums, at, rays, plane, lines, offset, stride_a, stride, first, last)
+
+    return permuted
+
+
+@no_type_check
+def add_gathered(lines, offset, stride, voxel, nominal, number, pixels, plane, padding, rows, a, b, c, reach):
+    """Add to 16 voxels from `voxel` on, but those below `nominal`, on 4 lines from number `number` on, what rays give.
+
+    Voxel k of line i gets the sum over rows r of max(0, 1 - |x_r - k|) * max(0, 1 - |y_r - i|) * g_r. `offset` is
+    where the first of the lines begins, `stride` leads to the next. `pixels` holds x, y and g, `plane` apart, with
+    `padding` values before row 0 and g 0 there and beyond the rows. Row r_k = (a + b k) / (1 + c k) is where x is
+    k - 1 or k + 1, whichever comes first; at most `reach` rows meet a voxel. Only where `permutes_lines`.
+    """
+
+
+@overload(add_gathered, inline="always")
+def _(lines, offset, stride, voxel, nominal, number, pixels, plane, padding, rows, a, b, c, reach):
+    if not permutes(lines.dtype):
+        return add_gathered
+
+    @no_type_check
+    def permuted(lines, offset, stride, voxel, nominal, number, pixels, plane, padding, rows, a, b, c, reach):
+        count = types.int32(2 * reach + 2 * ROUNDED) + types.int32(1)
+        if reach * (LANES - 1) <= REACH:
+            _gather_32(lines, offset, stride, voxel, nominal, number, pixels, plane, padding, rows, a, b, c, count)
+        else:
+            _gather_64(lines, offset, stride, voxel, nominal, number, pixels, plane, padding, rows, a, b, c, count)
 
     return permuted
 
@@ -293,6 +349,96 @@ def _add_bilinear(typing, sums, at, rays, plane, number, lines, offset, stride, 
     word, count_ = types.intp, types.int32
     wanted = (sums, word, rays, word, types.float32, lines, word, word, count_, count_, count_, count_)
     return types.void(*wanted), generate
+
+
+def _slices(span):
+    def add(typing, sums, at, rays, plane, lines, offset, stride_a, stride, first, last):
+        def generate(context, builder, signature, arguments):
+            lanes = Lanes(builder)
+            target, given, values = (_data(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 4))
+            at, plane, offset, stride_a, stride, first, last = arguments[1], arguments[3], *arguments[5:]
+            parts = [lanes.load(given, builder.add(at, builder.mul(plane, WORD(n)))) for n in range(4)]
+            total = cgutils.alloca_once(builder, lanes.vector)
+            builder.store(lanes.load(target, at), total)
+            with cgutils.for_range(builder, builder.sub(last, first), intp=WORD) as loop:
+                number = builder.add(first, loop.index)
+                j = lanes.splat(builder.sitofp(builder.trunc(number, INT), lanes.scalar))
+                across, along = (lanes.add(parts[n + 1], lanes.times(j, parts[n])) for n in (0, 2))
+                floor = lanes.call("llvm.floor.v16f32", along)
+                share, here = lanes.minus(along, floor), builder.fptosi(floor, INTS)
+                low, line = lanes.ends(here), lanes.ends(builder.fptosi(across, INTS))
+                ids = builder.sub(here, lanes.splat(low, INTS))
+                further = builder.add(ids, ir.Constant(INTS, [1] * LANES))
+                start = builder.add(builder.mul(number, stride_a), builder.mul(builder.sext(line, WORD), stride))
+                start = builder.add(builder.add(offset, start), builder.sext(low, WORD))
+                distance = lanes.minus(across, lanes.splat(builder.sitofp(line, lanes.scalar)))
+                found = builder.load(total)
+                for n in range(span + 2):
+                    halves = [lanes.load(values, builder.add(start, WORD(shift))) for shift in (0, LANES)]
+                    near, far = (lanes.permute(halves[0], i, halves[1]) for i in (ids, further))
+                    value = lanes.add(near, lanes.times(share, lanes.minus(far, near)))
+                    found = lanes.add(found, lanes.times(lanes.hat(lanes.minus(distance, lanes.number(n))), value))
+                    start = builder.add(start, stride)
+                builder.store(found, total)
+            lanes.store(builder.load(total), target, at)
+            return context.get_dummy_value()
+
+        word = types.intp
+        return types.void(sums, word, rays, word, lines, word, word, word, word, word), generate
+
+    return intrinsic(add)
+
+
+_add_slices_of_3, _add_slices_of_4, _add_slices_of_5 = (_slices(span) for span in (1, 2, 3))
+
+
+def _gather_into_lines(tables):
+    def gather(typing, lines, offset, stride, voxel, nominal, number, pixels, plane, padding, rows, a, b, c, count):
+        def generate(context, builder, signature, arguments):
+            lanes = Lanes(builder)
+            target, given = (_data(context, builder, signature.args[i], arguments[i]) for i in (0, 6))
+            offset, stride, voxel, nominal, number = arguments[1:6]
+            plane, padding, rows, a, b, c, count = arguments[7:]
+            k = lanes.add(lanes.splat(builder.sitofp(voxel, lanes.scalar)), lanes.steps())
+            ahead = builder.fcmp_ordered("<", k, lanes.splat(builder.sitofp(nominal, lanes.scalar)))
+            below = lanes.add(lanes.number(1), lanes.times(lanes.splat(c), k))
+            row = builder.fdiv(lanes.add(lanes.splat(a), lanes.times(lanes.splat(b), k)), below, flags=FAST)
+            row = lanes.call("llvm.ceil.v16f32", lanes.minus(row, lanes.number(ROUNDED)))
+            few = builder.sitofp(builder.sub(INT(0), count), lanes.scalar)
+            row = lanes.clamp(row, lanes.splat(few), lanes.splat(builder.sitofp(rows, lanes.scalar)))
+            index = builder.add(builder.fptosi(row, INTS), lanes.splat(padding, INTS))
+            low, line = lanes.ends(index), lanes.splat(builder.sitofp(number, lanes.scalar))
+            totals = [cgutils.alloca_once(builder, lanes.vector) for _ in range(GATHERED)]
+            for total in totals:
+                builder.store(lanes.number(0), total)
+            with cgutils.for_range(builder, count) as loop:
+                start = builder.sext(loop.index, WORD)
+                x, y, g = (
+                    lanes.look_up(
+                        builder.gep(given, [builder.add(start, builder.mul(plane, WORD(n)))]), index, low, tables
+                    )
+                    for n in range(3)
+                )
+                weight = lanes.times(lanes.hat(lanes.minus(x, k)), g)
+                weight = builder.select(ahead, lanes.number(0), weight)
+                distance = lanes.minus(y, line)
+                for n, total in enumerate(totals):
+                    share = lanes.hat(lanes.minus(distance, lanes.number(n)))
+                    builder.store(lanes.add(builder.load(total), lanes.times(share, weight)), total)
+            place = builder.add(offset, builder.sext(voxel, WORD))
+            for total in totals:
+                lanes.store(lanes.add(lanes.load(target, place), builder.load(total)), target, place)
+                place = builder.add(place, stride)
+            return context.get_dummy_value()
+
+        word, count_, real = types.intp, types.int32, types.float32
+        wanted = (lines, word, word, count_, count_, count_, pixels, word, count_, count_, real, real, real, count_)
+        return types.void(*wanted), generate
+
+    return intrinsic(gather)
+
+
+_gather_32, _gather_64 = _gather_into_lines(1), _gather_into_lines(2)
 
 
 @intrinsic
