@@ -65,6 +65,18 @@ def _error(found, truth) -> float:
     return float((found - truth).norm() / truth.norm())
 
 
+NO_CACHE = """
+from numba.core import caching
+caching.CacheImpl._locator_classes = []  # as where neither the package's nor the user's folder can be written
+from raylift.projector import kernels
+assert kernels.FAST["cache"] is False
+"""
+
+
+def test_an_installation_that_cannot_be_written_compiles_without_a_cache():
+    subprocess.run([sys.executable, "-c", NO_CACHE], check=True)
+
+
 # ---- laws
 
 

@@ -27,7 +27,17 @@ from raylift.projector.vectors import (
     transpose_block,
 )
 
-FAST = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
+
+def _cached() -> bool:
+    """Whether numba finds a folder to keep in what it compiles; where it does not, each process compiles anew."""
+    try:
+        njit(cache=True)(_cached)
+    except RuntimeError:
+        return False
+    return True
+
+
+FAST = {"cache": _cached(), "nogil": True, "fastmath": True, "error_model": "numpy"}
 INLINE = {"inline": "always", "nogil": True, "fastmath": True, "error_model": "numpy"}
 TILE, ROWS = 16, 256  # columns and, in the general loop, rows of a task  # ours
 AREA = TILE * ROWS
