@@ -7,11 +7,13 @@ import torch
 from torch import nn
 
 from raylift.blocks.attention import CBAM, ECA, eca_kernel
+from raylift.blocks.branch import XrayBranch
+from raylift.blocks.checks import refuse_narrow_bf16
 from raylift.blocks.decoders3d import DecoderLevel, convs_per_level, decoder_levels
 from raylift.blocks.discriminators import CoordConv3d, PatchD3D, coordinates
 from raylift.blocks.encoders2d import DenseEncoder, residual_stage
 from raylift.blocks.fusion import OctaveExchange
-from raylift.blocks.init import draw_weights
+from raylift.blocks.init import channels_last, draw_weights
 from raylift.blocks.lifts import (
     FullyConnectedLift,
     RepeatLift,
@@ -20,6 +22,7 @@ from raylift.blocks.lifts import (
     replicate,
     to_ray_axes,
 )
+from raylift.errors import BadInput
 from raylift.types import View
 
 VIEWS = (View.PA, View.AP, View.LAT, View.RLAT)
@@ -54,6 +57,21 @@ def test_a_marker_is_brightest_where_its_rays_cross():
     lifted = expand_views(xrays, (View.PA, View.LAT)).sum(1)[0]
     assert lifted[1, 4, 2] == 2
     assert (lifted == 2).sum() == 1
+
+
+def test_what_two_views_saw_meets_where_their_rays_cross():
+    """The lifts of a marked and of an unmarked X-ray differ along the mark's rays, most where both views' rays run."""
+    torch.manual_seed(0)
+    apart = []
+    for view, column in ((View.PA, 3), (View.LAT, 11)):
+        branch = XrayBranch(view, size=16, layers=(1,), width=4, growth=4, widths=(4, 4)).eval()
+        xray = torch.zeros(1, 1, 16, 16)
+        marked = xray.clone()
+        marked[..., 8:10, column : column + 2] = 1
+        apart.append((branch.lift(marked)[0] - branch.lift(xray)[0]).abs().sum((0, 1)))
+    both = (apart[0] * apart[1])[1:-1, 1:-1, 1:-1]
+    d, h, w = (int(i) + 1 for i in torch.unravel_index(both.argmax(), both.shape))
+    assert abs(d - 8.5) < 3 and abs(h - 11.5) < 3 and abs(w - 3.5) < 3
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -145,7 +163,7 @@ def test_a_level_tells_its_two_inputs_apart():
     assert not torch.allclose(level.join(a, b), level.join(b, a))
 
 
-@pytest.mark.parametrize("coord", (None, "first", "all"))
+@pytest.mark.parametrize("coord", ("none", "first", "all"))
 def test_the_discriminator_sees_both_the_xrays_and_the_ct(coord):
     critic = PatchD3D((View.PA, View.LAT), coord=coord, width=4)
     xrays, ct = rand(2, 2, 32, 32), rand(2, 1, 32, 32, 32)
@@ -188,3 +206,23 @@ def test_weights_are_drawn_as_named():
     assert conv.weight.std().item() == pytest.approx(sqrt(2 / (64 * 16)), rel=0.05)
     with pytest.raises(ValueError, match="uniform"):
         draw_weights(conv, "uniform")
+
+
+def test_another_layout_is_the_same_net():
+    net = nn.Sequential(nn.Conv3d(4, 8, 3, padding=1), nn.ReLU(), nn.ConvTranspose3d(8, 4, 4, stride=2, padding=1))
+    x = rand(1, 4, 6, 6, 6)
+    plain = net(x)
+    laid = channels_last(net)(x)
+    assert laid.is_contiguous(memory_format=torch.channels_last_3d) and not laid.is_contiguous()
+    torch.testing.assert_close(laid, plain, atol=1e-5, rtol=1e-4)
+
+
+def test_a_volume_narrower_than_its_kernel_does_not_train_in_bf16():
+    net = nn.Conv3d(4, 4, 5, padding=2)
+    refuse_narrow_bf16(net)
+    assert torch.isfinite(net(rand(1, 4, 4, 4, 4))).all()
+    with torch.autocast("cpu", torch.bfloat16):
+        net(rand(1, 4, 5, 5, 5))
+        with pytest.raises(BadInput, match=r"a kernel of \(5, 5, 5\) over a volume of \(5, 4, 5\)"):
+            net(rand(1, 4, 5, 4, 5))
+        net.eval()(rand(1, 4, 4, 4, 4))

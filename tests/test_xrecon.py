@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from raylift.blocks.discriminators import CoordConv3d
-from raylift.errors import BadInput
+from raylift.errors import BadInput, UnknownName
 from raylift.models.spec import Model
+from raylift.models.weights import describe
 from raylift.models.xrecon import L2, MODEL, MODELS, NO_COORD, PROJECTIONS, SMALL, MFusionRend, XRecon
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "models.json").read_text())  # test_models.py holds it
@@ -130,7 +131,7 @@ def test_the_released_codes_counts(name, parameters, gmac, thop, pruned):
 # the discriminator ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("coord", "told"), [("first", [0]), ("all", [0, 1, 2, 3, 4]), (None, [])])
+@pytest.mark.parametrize(("coord", "told"), [("first", [0]), ("all", [0, 1, 2, 3, 4]), ("none", [])])
 def test_which_convolutions_are_told_where_they_are(coord, told):
     with torch.device("meta"):
         critic = MODEL.build_discriminator(coord=coord)
@@ -141,6 +142,19 @@ def test_which_convolutions_are_told_where_they_are(coord, told):
     assert parameters == 11_055_169 + more  # X2CT-GAN's and three channels each
     if coord == "first":
         assert parameters == 11_067_457  # original code
+
+
+def test_a_setting_tells_all_convolutions_where_they_are():
+    told = MODEL.with_settings({"discriminator.coord": "all"})
+    critics = [m.build_discriminator(**m.tiny_discriminator) for m in (MODEL, told, NO_COORD)]
+    assert len({sum(p.numel() for p in critic.parameters()) for critic in critics}) == 3
+    assert describe(told)["discriminator"]["coord"] == "all"  # a run remembers it, and is not resumed with another
+    with pytest.raises(UnknownName, match="option of x-recon's discriminator 'coords'; did you mean 'coord'"):
+        MODEL.with_settings({"discriminator.coords": "all"})
+    with pytest.raises(BadInput, match="x-recon-l2 has no discriminator"):
+        L2.with_settings({"discriminator.coord": "all"})
+    with pytest.raises(UnknownName, match="did you mean 'all'"):
+        MODEL.build_discriminator(coord="al")
 
 
 def test_only_a_told_discriminator_knows_where_it_looks():

@@ -1,6 +1,6 @@
 """One X-ray's way through X2CT-GAN and the nets that extend it (3DSRNet, X-Recon)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -46,3 +46,33 @@ class XrayBranch(nn.Module):
         """The lifted maps, finest first: B 16 128^3, 16 64^3, 32 32^3, 64 16^3, 128 8^3, 256 4^3."""
         *shallow, deepest = self.encode(xray, enhance)
         return [*(lift(x) for lift, x in zip(self.skips, shallow, strict=True)), self.deep(deepest)]
+
+
+def fused(
+    pa: XrayBranch, lat: XrayBranch, lifted_pa: Sequence[Tensor], lifted_lat: Sequence[Tensor]
+) -> list[Float[Tensor, "B C s s s"]]:
+    """At each resolution, coarsest first: v, the mean of what both views' decoders have there.
+
+    lifted a --> decode a --.         .--> a: goes on from v
+                            v = (a + b) / 2
+    lifted b --> decode b --'         '--> b: goes on from v
+    """
+    *skips_pa, deep_pa = lifted_pa
+    *skips_lat, deep_lat = lifted_lat
+    v = [(deep_pa + deep_lat) / 2]  # B 256 4^3
+    for k in reversed(range(len(skips_pa))):
+        a = pa.levels[k].join(pa.levels[k + 1].rise(v[-1]), skips_pa[k])
+        b = lat.levels[k].join(lat.levels[k + 1].rise(v[-1]), skips_lat[k])
+        v.append((a + b) / 2)  # B 128 8^3 .. B 16 128^3
+    return v
+
+
+def own_heads(branches: Mapping[str, XrayBranch], head: Callable[[], nn.Module], *, built: bool) -> nn.ModuleDict:
+    """A head for each view's own decoder, which the released codes compute and give the weight 0. Where they are not
+    `built`, the last convolutions, which only they read, are taken out of the branches too.
+    """
+    if built:
+        return nn.ModuleDict({name: head() for name in branches})
+    for branch in branches.values():
+        branch.levels[0].refine = nn.Sequential()
+    return nn.ModuleDict()

@@ -20,7 +20,7 @@ def up_norm_relu(inside: int, out: int) -> nn.Sequential:
 
 
 class DecoderLevel(nn.Module):
-    """One resolution of a U-shaped decoder; `forward` does its three parts in turn, a fusing net calls them singly.
+    """One resolution of a U-shaped decoder, in two parts that the net calls: `join` and `rise`.
 
     below, beside --concat--> compress 2C -> C --> refine (n convolutions) --> up C -> the next finer width
     """

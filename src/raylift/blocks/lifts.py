@@ -5,8 +5,10 @@ rays along W. What is lifted stands in the CT's axes D, H, W at once, so that no
 """
 
 from collections.abc import Sequence
+from math import cos, radians, sin
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -37,6 +39,21 @@ def expand_views(xrays: Float[Tensor, "B V H W"], views: Sequence[View]) -> Floa
     """Each X-ray repeated along its own rays, one channel a view, in the CT's axes: no layer has seen them yet."""
     size = xrays.shape[-1]
     return torch.cat([replicate(xrays[:, k : k + 1], view, size) for k, view in enumerate(views)], 1)
+
+
+def expand_turned(xray: Float[Tensor, "B 1 rows cols"], primary_deg: float) -> Float[Tensor, "B 1 D H W"]:
+    """A frontal X-ray taken `primary_deg` towards the patient's left, repeated along its own rays, which then are
+    oblique in H and W; 0 where no ray runs. At 0 degrees a plain repetition.
+    """
+    n = xray.shape[-1]
+    offset = torch.arange(n, device=xray.device, dtype=torch.float32) - (n - 1) / 2
+    turn = radians(primary_deg)
+    column = offset * cos(turn) + offset[:, None] * sin(turn) + (n - 1) / 2  # H W: along the picture's columns
+    column = (column + 1).clamp(0, n + 1)  # of the padded picture
+    left = column.floor().long().clamp_max(n)
+    padded = F.pad(xray, (1, 1))
+    share = (column - left).to(xray.dtype)
+    return padded[..., left] * (1 - share) + padded[..., left + 1] * share
 
 
 class RepeatLift(nn.Module):

@@ -28,16 +28,14 @@ from torch import Tensor, nn
 
 from raylift.blocks.checks import halved
 from raylift.blocks.decoders3d import conv_norm_relu, head, up_norm_relu
-from raylift.blocks.discriminators import PatchD3D
+from raylift.blocks.discriminators import patch_layers
 from raylift.blocks.encoders2d import DenseEncoder
 from raylift.blocks.lifts import RepeatLift, replicate
 from raylift.errors import BadInput
 from raylift.models.spec import Model, Recipe
+from raylift.models.x2ct import LAYERS, PAPER_SIZE, TINY, WIDTHS  # ours: the paper has "a typical densenet component"
 from raylift.physics import Unit
 from raylift.types import View
-
-LAYERS = (6, 12, 24, 16, 6)  # dense layers of each step; ours: X2CT-GAN's, "a typical densenet component"
-WIDTHS = (16, 16, 32, 64, 128, 256)  # of the volumes, finest first; ours: X2CT-GAN's
 
 
 class VAA(nn.Module):
@@ -174,16 +172,14 @@ class CVAADiscriminator(nn.Module):
     """The 3-D PatchGAN, shown features of the X-rays in place of the X-rays (II.B).
 
     X-rays, each repeated along its rays --> conv, IN, ReLU --.
-    CT ------------------------------------------------concat-'--> PatchD3D's convolutions --> a map
+    CT ------------------------------------------------concat-'--> patch_layers --> a map
     """
 
     def __init__(self, views: Sequence[View], *, width: int = 64, levels: int = 3, lifted: int = 16):
         super().__init__()
         self.views = tuple(views)
         self.lifts = nn.ModuleList(conv_norm_relu(1, lifted) for _ in self.views)
-        self.judge = PatchD3D(self.views, width=width, levels=levels).layers
-        # in place of the convolution that takes one channel for each X-ray
-        self.judge[0] = nn.Conv3d(len(self.views) * lifted + 1, width, 4, stride=2, padding=2)
+        self.judge = patch_layers(len(self.views) * lifted + 1, width=width, levels=levels)
 
     def forward(self, xrays: Float[Tensor, "B V S S"], ct: Float[Tensor, "B 1 S S S"]) -> Float[Tensor, "B 1 d h w"]:
         seen = [
@@ -201,18 +197,14 @@ MODEL = Model(
     spacing=2.0,  # III.A
     net=CVAAGAN,
     options={
-        "size": 128,
-        "width": 64,
-        "growth": 32,
-        "layers": LAYERS,
-        "widths": WIDTHS,
+        **PAPER_SIZE,
         "vaa_kernel": 7,  # II.A
         "vaa": True,
         "fd": True,
         "plain_sum": True,
         "deep": True,
     },
-    tiny={"size": 16, "width": 4, "growth": 4, "layers": (1, 1, 1), "widths": (4, 4, 8, 8)},
+    tiny=TINY,
     target=Unit((-1000.0, 4096.0)),  # III.A
     discriminator=CVAADiscriminator,
     discriminator_options={"views": (View.PA, View.LAT), "width": 64},

@@ -15,128 +15,24 @@ baseline has none of them: a plain auto-encoder. The CT is a standard score, the
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
-from math import cos, radians, sin
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from raylift.blocks.attention import CBAM
-from raylift.blocks.lifts import expand_views
+from raylift.blocks.eam import EAM, resized
+from raylift.blocks.fem import FEM
+from raylift.blocks.lifts import expand_turned, expand_views
 from raylift.errors import BadInput, unknown_name
 from raylift.models.spec import Model, Recipe
 from raylift.physics import ZScore
 from raylift.types import View
 
 REDUCTION = 8  # of the CBAM's channels; ours
-SPACE = (-3, -2, -1)
 SHORTCUTS = ("none", "plain", "abs")
 EAM_USES = ("concat", "gate")
-
-
-def expand_turned(xray: Float[Tensor, "B 1 rows cols"], primary_deg: float) -> Float[Tensor, "B 1 D H W"]:
-    """A frontal X-ray taken `primary_deg` towards the patient's left, repeated along its own rays, which then are
-    oblique in H and W; 0 where no ray runs. At 0 degrees a plain repetition.
-    """
-    n = xray.shape[-1]
-    offset = torch.arange(n, device=xray.device, dtype=torch.float32) - (n - 1) / 2
-    turn = radians(primary_deg)
-    column = offset * cos(turn) + offset[:, None] * sin(turn) + (n - 1) / 2  # H W: along the picture's columns
-    column = (column + 1).clamp(0, n + 1)  # of the padded picture
-    left = column.floor().long().clamp_max(n)
-    padded = F.pad(xray, (1, 1))
-    share = (column - left).to(xray.dtype)
-    return padded[..., left] * (1 - share) + padded[..., left + 1] * share
-
-
-def in_float32(x: Tensor):
-    """A context without mixed precision on the tensor's device."""
-    device = x.device.type
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
-
-
-class FEM(nn.Module):
-    """Frequency enhancement (3.3.1), always in float32:
-
-        F --> IN --> FFT --.-- real -- conv --.--> inverse FFT --> concat with F --> conv, IN, ReLU
-                           '-- imag -- conv --'
-
-    Half the spectrum is enough, and makes the result real. `kernel` 1 mixes channels at each frequency and moves with
-    a (cyclic) shift; 3 also mixes neighbouring frequencies.
-    """
-
-    def __init__(self, channels: int, kernel: int = 3):
-        super().__init__()
-        self.norm = nn.InstanceNorm3d(channels)
-        self.real, self.imaginary = (
-            nn.Conv3d(channels, channels, kernel, padding=kernel // 2, bias=False) for _ in range(2)
-        )
-        self.join = nn.Sequential(
-            nn.Conv3d(2 * channels, channels, 3, padding=1, bias=False), nn.InstanceNorm3d(channels), nn.ReLU()
-        )
-
-    def enhance(self, x: Float[Tensor, "B C D H W"]) -> Float[Tensor, "B C D H W"]:
-        """The volume behind the filtered spectrum."""
-        with in_float32(x):
-            spectrum = torch.fft.rfftn(self.norm(x.float()), dim=SPACE, norm="ortho")
-            spectrum = torch.complex(self.real(spectrum.real), self.imaginary(spectrum.imag))
-            planes = torch.fft.ifftn(spectrum, dim=SPACE[:2], norm="ortho")  # filtering left it no mirror symmetry
-            return torch.fft.irfft(planes, n=x.shape[-1], dim=-1, norm="ortho")
-
-    def forward(self, x: Float[Tensor, "B C D H W"]) -> Float[Tensor, "B C D H W"]:
-        return self.join(torch.cat([self.enhance(x).to(x.dtype), x], 1))
-
-
-class GatedConvolution(nn.Module):
-    """m-GCB (3.3.2, eq. 2): x (1 + gate). The gate comes of x and its guide: conv, BN, ReLU; 1x1x1, BN, sigmoid."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.gate = nn.Sequential(
-            nn.Conv3d(2 * width, width, 3, padding=1, bias=False), nn.BatchNorm3d(width), nn.ReLU(),
-            nn.Conv3d(width, width, 1, bias=False), nn.BatchNorm3d(width), nn.Sigmoid(),
-        )  # fmt: skip
-
-    def forward(self, x: Float[Tensor, "B C D H W"], guide: Float[Tensor, "B C D H W"]) -> Float[Tensor, "B C D H W"]:
-        return x * self.gate(torch.cat([x, guide], 1)) + x
-
-
-class EAM(nn.Module):
-    """Edge attention (3.3.2): a stream at the finest resolution, gated by each coarser feature in turn.
-
-    e1 --> + two convs --> gate --> + two convs --> gate --> 1x1x1, sigmoid --> edge map in [0, 1]
-                            ^                        ^
-                    e2, 1x1x1, resized       e3, 1x1x1, resized
-    """
-
-    def __init__(self, widths: Sequence[int]):
-        super().__init__()
-        width, *coarser = widths
-        self.refine = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv3d(width, width, 3, padding=1, bias=False), nn.BatchNorm3d(width), nn.ReLU(),
-                nn.Conv3d(width, width, 3, padding=1, bias=False), nn.BatchNorm3d(width), nn.ReLU(),
-            )
-            for _ in coarser
-        )  # fmt: skip
-        self.guides = nn.ModuleList(nn.Conv3d(w, width, 1) for w in coarser)
-        self.gates = nn.ModuleList(GatedConvolution(width) for _ in coarser)
-        self.draw = nn.Conv3d(width, 1, 1)
-
-    def forward(self, maps: list[Tensor]) -> Float[Tensor, "B 1 D H W"]:
-        stream, *coarser = maps
-        for refine, guide, gate, x in zip(self.refine, self.guides, self.gates, coarser, strict=True):
-            stream = stream + refine(stream)  # B 16 64^3
-            stream = gate(stream, resized(guide(x), stream))  # B 16 64^3
-        return self.draw(stream).sigmoid()  # B 1 64^3
-
-
-def resized(x: Float[Tensor, "B C D H W"], like: Float[Tensor, "B c d h w"]) -> Float[Tensor, "B C d h w"]:
-    """`x` at the resolution of `like`, trilinear."""
-    return F.interpolate(x, size=like.shape[2:], mode="trilinear", align_corners=False)
 
 
 class DecoderLevel(nn.Module):

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from raylift.errors import BadInput, unknown_name
-from raylift.physics import Target, Unit, xray_to_input
+from raylift.physics import Target, Unit, automatic_gamma, xray_to_input
 from raylift.types import Beam, View
+
+JUDGE = "discriminator."  # what a setting of the discriminator begins with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,9 @@ class Recipe:
     ema: float = 0.0  # decay of the running mean of the weights; 0: none
     clip: float = 0.0  # largest norm of the gradient; 0: none
     precision: Literal["no", "bf16", "fp16"] = "no"
-    augment: Literal["none", "paired"] = "none"
+    compile: bool = False  # torch.compile, which needs a C++ compiler
+    augment: Literal["none", "paired", "xctnet"] = "none"  # "xctnet": the 59 variants of its code
+    poses: Literal["first", "any"] = "first"  # which of a case's X-rays: the first pair, or one drawn each time
     seed: int = 0
 
     def with_settings(self, settings: Mapping[str, str]) -> "Recipe":
@@ -72,6 +76,8 @@ class Model:
     recipe: Recipe | None = None  # None: there is nothing to train
     told_geometry: bool = False
     xray_values: Literal["input", "line_integral"] = "input"  # `physics.xray_to_input`, or the integrals themselves
+    gamma: float | None = None  # the target of an automatic gamma after `xray_to_input`; the data set's when trained
+    complete_rays: bool = True  # what it predicts is all that its X-rays crossed; the data set's when trained
     consistent: bool = False  # data consistency is inside the net already
     profile: str = "chest"  # the data set's profile that fits
     reported: Mapping[str, Any] = field(default_factory=dict)  # the paper's own numbers, with its definitions
@@ -103,7 +109,10 @@ class Model:
 
     def inputs(self, xrays: Tensor) -> Tensor:
         """What the net is fed, of line integrals (or any picture in which dense is bright) B V H W."""
-        return xray_to_input(xrays) if self.xray_values == "input" else xrays
+        if self.xray_values != "input":
+            return xrays
+        seen = xray_to_input(xrays)
+        return seen if self.gamma is None else automatic_gamma(seen, self.gamma)
 
     def run(self, net: nn.Module, xrays: Tensor, beams: Sequence[tuple[Beam, ...]]) -> dict[str, Tensor]:
         """The net's outputs for line integrals B V H W and each sample's beams, in training as in use."""
@@ -116,19 +125,30 @@ class Model:
         return int(self.tiny.get("size", self.size))
 
     def with_settings(self, settings: Mapping[str, str]) -> "Model":
-        """This model with `--set`: `key=value` for the recipe, `net.key=value` or a net option's own name."""
+        """This model with `--set`: `key=value` for the recipe, `net.key=value` or a net option's own name, and
+        `discriminator.key=value`.
+        """
+        judged = {k.removeprefix(JUDGE): v for k, v in settings.items() if k.startswith(JUDGE)}
         net = {k.removeprefix("net."): v for k, v in settings.items() if k.startswith("net.") or k in self.options}
-        rest = {k: v for k, v in settings.items() if not (k.startswith("net.") or k in self.options)}
-        for key in net:
-            if key not in self.options:
-                raise unknown_name(f"option of {self.name}'s net", key, self.options)
-        options = {**self.options, **{k: _value(k, v, _kind(self.options[k])) for k, v in net.items()}}
+        rest = {k: v for k, v in settings.items() if not (k.startswith(("net.", JUDGE)) or k in self.options)}
+        if judged and self.discriminator is None:
+            raise BadInput(f"--set {JUDGE}{next(iter(judged))}: {self.name} has no discriminator")
+        options = _options_with(self.options, net, f"{self.name}'s net")
+        judge = _options_with(self.discriminator_options, judged, f"{self.name}'s discriminator")
         size = int(options.get("size", self.size))
         spacing = self.spacing * self.size / size  # the cube's side stays
-        if "spacing" in options and "spacing" not in {key.removeprefix("net.") for key in net}:
+        if "spacing" in options and "spacing" not in net:
             options["spacing"] = spacing
         recipe = self.recipe.with_settings(rest) if self.recipe is not None else None
-        return replace(self, options=options, size=size, spacing=spacing, recipe=recipe)
+        return replace(self, options=options, discriminator_options=judge, size=size, spacing=spacing, recipe=recipe)
+
+
+def _options_with(options: Mapping[str, Any], settings: Mapping[str, str], whose: str) -> dict[str, Any]:
+    """`options` with `settings`, each checked against the value that it replaces."""
+    for key in settings:
+        if key not in options:
+            raise unknown_name(f"option of {whose}", key, options)
+    return {**options, **{k: _value(k, v, _kind(options[k])) for k, v in settings.items()}}
 
 
 def _parsed(recipe: Recipe, settings: Mapping[str, str]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from raylift.blocks.branch import XrayBranch
+from raylift.blocks.branch import XrayBranch, fused, own_heads
 from raylift.blocks.decoders3d import convs_per_level, decoder_levels, head
 from raylift.blocks.discriminators import PatchD3D
 from raylift.blocks.encoders2d import Enhance
@@ -31,7 +31,7 @@ from raylift.blocks.srct import SRCT
 from raylift.blocks.srte import SRTE
 from raylift.errors import BadInput
 from raylift.models.spec import Model, Recipe
-from raylift.models.x2ct import LAYERS, WIDTHS
+from raylift.models.x2ct import LAYERS, PAPER_SIZE, TINY, WIDTHS
 from raylift.physics import Unit
 from raylift.types import View
 
@@ -96,11 +96,8 @@ class ThreeDSRNet(nn.Module):
         self.srte = SRTE(self._counted(channels, size), width=4 * width) if srte else None
         self.main = decoder_levels(widths, convs_per_level(len(widths), 1))
         self.head = head(widths[0])
-        self.heads = nn.ModuleDict()
-        if auxiliary_heads:
-            self.heads = nn.ModuleDict({"pa": head(widths[0]), "lat": head(widths[0])})
-        else:
-            self.pa.levels[0].refine = self.lat.levels[0].refine = nn.Sequential()
+        branches = {"pa": self.pa, "lat": self.lat}
+        self.heads = own_heads(branches, lambda: head(widths[0]), built=auxiliary_heads)
 
     def _counted(self, channels: Sequence[int], size: int) -> list[int]:
         """The widths of the maps that SRTE counts, or an error where there are none such."""
@@ -136,15 +133,11 @@ class ThreeDSRNet(nn.Module):
         return [*skips, deep]
 
     def forward(self, xrays: Float[Tensor, "B 2 S S"]) -> dict[str, Tensor]:
-        *skips_pa, pa = self.lift(self.pa, self.views[0], xrays[:, :1])
-        *skips_lat, lat = self.lift(self.lat, self.views[1], xrays[:, 1:])
-        v = (pa + lat) / 2  # B 256 4^3
+        lifted = self.lift(self.pa, self.views[0], xrays[:, :1]), self.lift(self.lat, self.views[1], xrays[:, 1:])
+        v, *finer = fused(self.pa, self.lat, *lifted)  # B 256 4^3
         x = self.main[-1].rise(v)  # B 128 8^3
-        for k in reversed(range(len(skips_pa))):
-            pa = self.pa.levels[k].join(self.pa.levels[k + 1].rise(v), skips_pa[k])  # B C s^3
-            lat = self.lat.levels[k].join(self.lat.levels[k + 1].rise(v), skips_lat[k])  # B C s^3
-            v = (pa + lat) / 2  # B C s^3; both views go on from it
-            x = self.main[k].rise(self.main[k].join(v, x))  # B C' 2s^3
+        for level, v in zip(self.main[-2::-1], finer, strict=True):
+            x = level.rise(level.join(v, x))  # B 64 16^3 .. B 16 128^3
         extras = {f"ct_{name}": self.heads[name](getattr(self, name).levels[0].rise(v)) for name in self.heads}
         return {"ct": self.head(x), **extras}  # B 1 S S S
 
@@ -185,11 +178,7 @@ MODEL = Model(
     spacing=2.0,  # ours: the paper resizes to 128 without saying of what
     net=ThreeDSRNet,
     options={
-        "size": 128,
-        "width": 64,
-        "growth": 32,
-        "layers": LAYERS,
-        "widths": WIDTHS,
+        **PAPER_SIZE,
         "aspp": True,
         "srct": True,
         "srte": True,
@@ -199,7 +188,7 @@ MODEL = Model(
         "texture_levels": (0,),
         "auxiliary_heads": False,
     },
-    tiny={"size": 16, "width": 4, "growth": 4, "layers": (1, 1, 1), "widths": (4, 4, 8, 8), "srct_levels": 2},
+    tiny={**TINY, "srct_levels": 2},
     target=Unit((-1024.0, 1476.0)),  # original code: 0 to 2500 of HU + 1024
     discriminator=PatchD3D,
     discriminator_options={"views": (View.PA, View.LAT), "width": 64},

@@ -27,7 +27,8 @@ NAMED_AT_MOST = 5  # tensors that one message names
 
 
 def describe(model: Model) -> dict[str, Any]:
-    """What `model.json` holds: the model's name, and the settings that make this net of it."""
+    """What `model.json` holds: the model's name, and the settings that make this net of it (and its discriminator)."""
+    judge = {key: value for key, value in model.discriminator_options.items() if key != "views"}
     return {
         "version": 1,
         "name": model.name,
@@ -36,6 +37,9 @@ def describe(model: Model) -> dict[str, Any]:
         "size": model.size,
         "spacing": model.spacing,
         "target": _target_record(model.target),
+        **({} if model.gamma is None else {"gamma": model.gamma}),
+        **({} if model.complete_rays else {"complete_rays": False}),
+        **({"discriminator": judge} if judge else {}),
     }
 
 
@@ -54,6 +58,8 @@ def rebuild(record: Mapping[str, Any], base: Model, where: str = "model.json") -
             size=int(record["size"]),
             spacing=float(record["spacing"]),
             target=_target(record["target"]),
+            gamma=None if record.get("gamma") is None else float(record["gamma"]),
+            complete_rays=bool(record.get("complete_rays", True)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{where} is damaged: {error!r}") from None

@@ -17,7 +17,7 @@ from dataclasses import replace
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from raylift.blocks.branch import XrayBranch
+from raylift.blocks.branch import XrayBranch, fused, own_heads
 from raylift.blocks.decoders3d import convs_per_level, decoder_levels, head
 from raylift.blocks.discriminators import PatchD3D
 from raylift.models.spec import Model, Recipe
@@ -25,6 +25,8 @@ from raylift.types import View
 
 LAYERS = (6, 12, 24, 16, 6)  # dense layers of each step (original code)
 WIDTHS = (16, 16, 32, 64, 128, 256)  # of the volumes, finest first (original code)
+PAPER_SIZE = {"size": 128, "width": 64, "growth": 32, "layers": LAYERS, "widths": WIDTHS}  # original code
+TINY = {"size": 16, "width": 4, "growth": 4, "layers": (1, 1, 1), "widths": (4, 4, 8, 8)}
 
 
 class X2CTSingle(nn.Module):
@@ -77,22 +79,15 @@ class X2CTGAN(nn.Module):
         )
         self.main = decoder_levels(widths, convs_per_level(len(widths), 1))
         self.head = head(widths[0])
-        self.heads = nn.ModuleDict()
-        if auxiliary_heads:
-            self.heads = nn.ModuleDict({"pa": head(widths[0]), "lat": head(widths[0])})
-        else:
-            self.pa.levels[0].refine = self.lat.levels[0].refine = nn.Sequential()
+        branches = {"pa": self.pa, "lat": self.lat}
+        self.heads = own_heads(branches, lambda: head(widths[0]), built=auxiliary_heads)
 
     def forward(self, xrays: Float[Tensor, "B 2 S S"]) -> dict[str, Tensor]:
-        *skips_pa, pa = self.pa.lift(xrays[:, :1])
-        *skips_lat, lat = self.lat.lift(xrays[:, 1:])
-        v = (pa + lat) / 2  # B 256 4^3
+        lifted = self.pa.lift(xrays[:, :1]), self.lat.lift(xrays[:, 1:])  # each B 16 128^3 .. B 256 4^3
+        v, *finer = fused(self.pa, self.lat, *lifted)  # B 256 4^3
         x = self.main[-1].rise(v)  # B 128 8^3
-        for k in reversed(range(len(skips_pa))):
-            pa = self.pa.levels[k].join(self.pa.levels[k + 1].rise(v), skips_pa[k])  # B C s^3
-            lat = self.lat.levels[k].join(self.lat.levels[k + 1].rise(v), skips_lat[k])  # B C s^3
-            v = (pa + lat) / 2  # B C s^3; both views go on from it
-            x = self.main[k].rise(self.main[k].join(v, x))  # B C' 2s^3
+        for level, v in zip(self.main[-2::-1], finer, strict=True):
+            x = level.rise(level.join(v, x))  # B 64 16^3 .. B 16 128^3
         extras = {f"ct_{name}": self.heads[name](getattr(self, name).levels[0].rise(v)) for name in self.heads}
         return {"ct": self.head(x), **extras}  # B 1 S S S
 
@@ -114,8 +109,8 @@ MODEL = Model(
     size=128,
     spacing=2.5,  # 320 mm cube
     net=X2CTGAN,
-    options={"size": 128, "width": 64, "growth": 32, "layers": LAYERS, "widths": WIDTHS, "auxiliary_heads": False},
-    tiny={"size": 16, "width": 4, "growth": 4, "layers": (1, 1, 1), "widths": (4, 4, 8, 8)},
+    options={**PAPER_SIZE, "auxiliary_heads": False},
+    tiny=TINY,
     discriminator=PatchD3D,
     discriminator_options={"views": (View.PA, View.LAT), "width": 64},
     tiny_discriminator={"width": 4, "levels": 2},
@@ -142,7 +137,7 @@ SINGLE = replace(
     name="x2ct-gan-single",
     views=(View.PA,),
     net=X2CTSingle,
-    options={"size": 128, "width": 64, "growth": 32, "layers": LAYERS, "widths": WIDTHS},
+    options=PAPER_SIZE,
     discriminator_options={"views": (View.PA,), "width": 64},
     reported={"X2CT-GAN paper (GAN+S)": {"PSNR": 22.30, "SSIM": 0.525}},
     stated_counts={"parameters": 29_384_481, "discriminator": 11_051_073},  # original code

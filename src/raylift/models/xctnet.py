@@ -132,6 +132,8 @@ class Generator(nn.Module):
 
     def __init__(self, deepest: int, side: int, ups: int, *, width: int, inception: bool, transform: bool):
         super().__init__()
+        if deepest % side:
+            raise BadInput(f"xctnet: {deepest} channels at the deepest level give no volume {side} deep; widen the net")
         self.side = side
         first = deepest if transform else deepest // 2
         lifted, size = deepest // side, side << ups

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from raylift.blocks.branch import XrayBranch
+from raylift.blocks.branch import XrayBranch, fused, own_heads
 from raylift.blocks.decoders3d import convs_per_level, decoder_levels
 from raylift.blocks.discriminators import PatchD3D
 from raylift.models.spec import Model, Recipe
@@ -82,24 +82,17 @@ class XRecon(nn.Module):
         self.main = decoder_levels(widths, convs_per_level(len(widths), 1))
         self.render = nn.ModuleList(MFusionRend(w) for w in widths[:-1])
         self.out = nn.LeakyReLU(SLOPE)
-        self.heads = nn.ModuleDict()
-        if unpruned:
-            self.heads = nn.ModuleDict({name: view_head(widths[0]) for name in ("pa", "lat")})
-        else:
+        branches = {"pa": self.pa, "lat": self.lat}
+        self.heads = own_heads(branches, lambda: view_head(widths[0]), built=unpruned)
+        if not unpruned:
             self.main[0] = nn.Identity()
-            self.pa.levels[0].refine = self.lat.levels[0].refine = nn.Sequential()
 
     def forward(self, xrays: Float[Tensor, "B 2 S S"]) -> dict[str, Tensor]:
-        *skips_pa, pa = self.pa.lift(xrays[:, :1])
-        *skips_lat, lat = self.lat.lift(xrays[:, 1:])
-        v = (pa + lat) / 2  # B 256 7^3
-        x = self.main[-1].rise(v)  # B 128 14^3
-        ct = None
-        for k in reversed(range(len(skips_pa))):
-            pa = self.pa.levels[k].join(self.pa.levels[k + 1].rise(v), skips_pa[k])  # B C s^3
-            lat = self.lat.levels[k].join(self.lat.levels[k + 1].rise(v), skips_lat[k])  # B C s^3
-            v = (pa + lat) / 2  # B C s^3; both views go on from it
-            ct = self.render[k](v, x, ct)  # B 1 s^3
+        lifted = self.pa.lift(xrays[:, :1]), self.lat.lift(xrays[:, 1:])  # each B 16 224^3 .. B 256 7^3
+        v, *finer = fused(self.pa, self.lat, *lifted)  # B 256 7^3
+        x, ct = self.main[-1].rise(v), None  # B 128 14^3
+        for k, v in zip(reversed(range(len(finer))), finer, strict=True):
+            ct = self.render[k](v, x, ct)  # B 1 14^3 .. B 1 224^3
             if k or self.heads:
                 x = self.main[k].rise(self.main[k].join(v, x))  # B C' 2s^3
         extras = {f"ct_{name}": self.heads[name](getattr(self, name).levels[0].rise(v)) for name in self.heads}
@@ -153,7 +146,7 @@ MODEL = Model(
         "What the released code computes and does not read (512 of 1273 GMAC) is not built; unpruned=true builds it.",
         "Volumes stand in the CT's axes throughout; the released code permutes them at each fusion.",
         "The discriminator's first convolution is told where it is, as in the released code; the paper speaks of "
-        "such layers in the plural.",
+        "such layers in the plural (discriminator.coord=all).",
         "The projection loss keeps the released code's geometry, in which the cube counts as 128 mm a side.",
         "No running mean of the weights, which the released code offers (ema=0.9999), and no augmentation.",
     ),
@@ -191,7 +184,7 @@ L2, PROJECTIONS = (
 NO_COORD = replace(
     MODEL,
     name="x-recon-no-coord",
-    discriminator_options={**MODEL.discriminator_options, "coord": None},
+    discriminator_options={**MODEL.discriminator_options, "coord": "none"},
     reported={},
     stated_counts={"discriminator": 11_055_169},  # X2CT-GAN's, original code
 )
