@@ -10,7 +10,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(PY) || python3 -m venv .venv
 	@$(PY) -c "import torch" 2>/dev/null || $(PY) -m pip install --quiet -c constraints.txt $$(grep ^torch== constraints.txt)
 	@$(PY) -m pip install --quiet -c constraints.txt --no-build-isolation setuptools wheel
-	@$(PY) -m pip install --quiet -c constraints.txt --no-build-isolation -e ".[dev]"
+	@$(PY) -m pip install --quiet -c constraints.txt --no-build-isolation -e ".[dev,h5,cluster]"
 	@touch $@
 
 demo: setup

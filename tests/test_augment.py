@@ -6,6 +6,7 @@ import torch
 
 from raylift.data import augment
 from raylift.data.augment import Movement
+from raylift.data.variants import drawn_variant, xctnet_variants
 from raylift.geometry import preset_beam, shadow
 from raylift.physics import hu_to_mu
 from raylift.projector import project
@@ -137,3 +138,50 @@ def test_the_source_is_left_as_it_was():
     before = source.clone()
     _apply(Movement(density=1.1), source)
     assert torch.equal(source, before)
+
+
+def test_xctnets_preset_has_its_59_variants():
+    variants = xctnet_variants()
+    families = {}
+    for variant in variants:
+        families[variant.name.split()[0]] = families.get(variant.name.split()[0], 0) + 1
+    assert families == dict(scale=8, turn=9, mirror=3, shift=9, brightness=9, colour=7, contrast=7, sharpness=7)
+    assert len(variants) == 59 == len({v.name for v in variants})
+
+
+def test_a_variant_moves_the_ct_or_changes_the_look_and_never_both():
+    xrays = torch.rand(2, 16, 16, generator=torch.Generator().manual_seed(0)) * 4 + 1
+    for variant in xctnet_variants():
+        geometric = variant.name.split()[0] in ("scale", "turn", "mirror", "shift")
+        seen = variant.look(xrays)
+        assert seen.min() >= xrays.min() - 1e-4 and seen.max() <= xrays.max() + 1e-4
+        if geometric or variant.name.startswith("colour"):
+            torch.testing.assert_close(seen, xrays, atol=1e-5, rtol=0)
+        if not geometric:
+            assert variant.movement == Movement()
+    dull, sharp = (v.look(xrays) for v in xctnet_variants() if v.name in ("sharpness 0.5", "sharpness 1.5"))
+    assert dull.std() < xrays.std() < sharp.std()
+
+
+@pytest.mark.parametrize("name", ["turn 90", "mirror left-right", "mirror head-feet", "shift -60 30", "scale 1.2"])
+def test_xctnets_moves_take_cube_and_xrays_along(name):
+    (variant,) = (v for v in xctnet_variants() if v.name == name)
+    offset = MARKER - np.array(CENTRE)
+    move = variant.movement
+    if move.flip:
+        offset = offset * (-1, 1, 1)
+    offset = offset * move.scale
+    a = np.radians(move.turn_deg[1])  # about y: +z goes to +x
+    x, y, z = offset
+    place = np.array(CENTRE) + (np.cos(a) * x + np.sin(a) * z, y, np.cos(a) * z - np.sin(a) * x) + move.shift_mm
+    hu, xrays = _apply(move, _blobs(MARKER, water=False))
+    np.testing.assert_allclose(_at(hu), place, atol=2.5)
+    for picture, beam in zip(xrays, BEAMS, strict=True):
+        seen = np.unravel_index(int(picture.argmax()), picture.shape)
+        np.testing.assert_allclose(seen, shadow(beam, place), atol=1.5)
+
+
+def test_variants_are_drawn_evenly_and_by_the_generator():
+    generator = torch.Generator().manual_seed(0)
+    names = [drawn_variant(generator).name for _ in range(600)]
+    assert len(set(names)) > 55 and drawn_variant(torch.Generator().manual_seed(0)).name == names[0]

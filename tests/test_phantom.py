@@ -83,3 +83,23 @@ def test_what_cannot_be_drawn_is_refused():
         torso(0, grid=COARSE, pneumothorax_ml=1e5)
     with pytest.raises(GeometryError, match="upright"):
         torso(0, grid=Grid((8, 8, 8), np.eye(4)))
+
+
+def test_a_torso_is_drawn_in_a_second_of_work():
+    from time import process_time
+
+    grid = Grid.canonical((128, 128, 128), 2.5)
+    torso(0, grid=grid)  # compiles
+    began = process_time()
+    for seed in (1, 2, 3):
+        torso(seed, grid=grid)
+    assert (process_time() - began) / 3 < 2.0  # about 0.45 alone; others may be on the machine
+
+
+def test_people_differ(phantoms):
+    names = ("lung_right_ml", "lung_left_ml", "chest_wide", "stature", "heart_mm", "fat_mm", "kyphosis_mm")
+    for name in names:
+        values = np.array([phantom.truth[name] for phantom in phantoms])
+        assert values.std() > 0.02 * np.abs(values.mean()), name
+    hu = [phantom.volume.hu.astype(float) for phantom in phantoms]
+    assert min(np.abs(a - b).mean() for k, a in enumerate(hu) for b in hu[:k]) > 30

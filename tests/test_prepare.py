@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from raylift import io
-from raylift.data.prepare import body, check, find, prepare, profiles, steps
+from raylift.data.prepare import Splitting, body, check, find, prepare, profiles, steps
 from raylift.data.split import split_hash
 from raylift.data.store import load_batch, open_case, open_dataset
 from raylift.errors import BadInput, UnknownName
@@ -323,3 +323,45 @@ def test_real_scans_in_one_call(tmp_path):
         assert np.argwhere(bone)[:, 1].mean() > np.argwhere(ct > -500)[:, 1].mean()  # the spine is at the back
         frontal = case.xrays()[0]
         assert frontal[-80:-40].mean() > frontal[60:120].mean()  # the belly lies below the lungs
+
+
+def _told(inputs, out, *words):
+    from raylift.cli import main
+
+    return main(["prepare", str(inputs / "p0"), str(inputs / "p1"), "-o", str(out), "--profile", "small", *words])
+
+
+def test_json_tells_each_source_and_the_report(inputs, tmp_path, capsys):
+    assert _told(inputs, tmp_path / "out", "--json") == 0
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["event"] for line in said] == ["progress", "progress", "progress", "done"]
+    assert [line["done"] for line in said[:-1]] == [1, 2, 3] and said[0]["a_minute"] > 0 == said[2]["seconds_left"]
+    assert said[-1]["prepared"] == ["p0", "p1"] and "a label map" in said[-1]["rejected"][0][1]
+
+
+def test_quiet_prints_what_is_wrong_and_the_last_line(inputs, tmp_path, capsys):
+    assert _told(inputs, tmp_path / "out", "--quiet") == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("2 cases prepared (0 already done), 1 not taken, 0 failed")
+    assert [line.split(":")[0] for line in said.err.splitlines()] == ["not taken"]
+
+
+def test_a_list_of_splits_is_taken_and_checked(inputs, tmp_path, capsys):
+    (tmp_path / "list.csv").write_text("p0,test\np1,train\nlidc-9,val\n")
+    assert _told(inputs, tmp_path / "out", "--quiet", "--split-file", str(tmp_path / "list.csv")) == 0
+    assert open_dataset(tmp_path / "out").splits == {"train": ["p1"], "val": [], "test": ["p0"]}
+    assert "'lidc-9' is no case or patient" in (tmp_path / "out" / "notes.csv").read_text()
+    (tmp_path / "one.csv").write_text("path,patient,split\np0,Ann,\np1,Ann,\n")
+    (tmp_path / "p0").symlink_to(inputs / "p0")
+    (tmp_path / "p1").symlink_to(inputs / "p1")
+    words = ("--quiet", "--split-file", str(tmp_path / "list.csv"), "--patients", str(tmp_path / "one.csv"))
+    capsys.readouterr()
+    assert _told(inputs, tmp_path / "out", *words) == 2
+    assert "patient Ann is on two sides of the split" in capsys.readouterr().err
+
+
+def test_a_column_to_stratify_by_must_be_there(inputs, tmp_path):
+    with pytest.raises(UnknownName, match=r"no column of patients\.csv to stratify by 'sex'"):
+        _prepare(inputs, tmp_path / "out", splitting=Splitting(stratify="sex"))
+    with pytest.raises(BadInput, match="2 patients cannot be divided into 5 folds"):
+        prepare([inputs / "p1", inputs / "p2"], tmp_path / "out", profile="small", splitting=Splitting(fold=(0, 5)))

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from raylift.data import atomic, store
+from raylift.data import store
 from raylift.errors import BadInput, UnknownName
 from raylift.geometry import parallel_beam, preset_beam
+from raylift.io import files
 from raylift.physics import Unit, ZScore
 from raylift.types import Grid, View, Volume
 
@@ -46,9 +47,9 @@ def _dataset(folder, names=("a", "b")):
     described = dict(
         version=1, profile="chest", preset="chest", spacing=2.5, size=8, views=["PA", "LAT"], complete_rays=True
     )
-    atomic.write_json(folder / "dataset.json", described | {"target": {"kind": "unit", "window": [-1024, 1476]}})
+    files.write_json(folder / "dataset.json", described | {"target": {"kind": "unit", "window": [-1024, 1476]}})
     splits = {"train": list(names), "val": [], "test": []}
-    atomic.write_json(folder / "splits.json", {"splits": splits, "patients": dict.fromkeys(names, "p"), "hash": "0"})
+    files.write_json(folder / "splits.json", {"splits": splits, "patients": dict.fromkeys(names, "p"), "hash": "0"})
     return store.open_dataset(folder)
 
 
@@ -160,7 +161,7 @@ def test_arrays_of_another_shape_are_noticed(tmp_path):
 def test_a_failed_write_leaves_what_was_there(tmp_path):
     _write(tmp_path / "a")
     before = (tmp_path / "a" / "ct.npy").read_bytes()
-    with pytest.raises(RuntimeError), atomic.new_folder(tmp_path / "a") as partial:
+    with pytest.raises(RuntimeError), files.whole_folder(tmp_path / "a") as partial:
         (partial / "ct.npy").write_bytes(b"half")
         raise RuntimeError
     assert (tmp_path / "a" / "ct.npy").read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a"]
@@ -188,6 +189,46 @@ def test_a_killed_writer_leaves_a_whole_case_or_none(tmp_path):
             assert case.ct().shape == (24, 24, 24) and case.xrays().shape == (2, 48, 48)
             assert case.source().hu.shape == (27, 25, 26)
             seen += 1
-        atomic.sweep(tmp_path)
+        files.sweep(tmp_path)
         assert {p.name for p in tmp_path.iterdir()} <= {"a"}
     assert seen
+
+
+def test_further_poses_and_labels_come_back(tmp_path):
+    cube = Grid.canonical((8,) * 3, 2.5)
+    poses = [
+        {v: preset_beam(v, "chest", pixels=8, primary_deg=turn * (v == View.PA)) for v in VIEWS}
+        for turn in (0, 20, -30)
+    ]
+    pictures = [np.full((2, 8, 8), k, np.float32) for k in range(3)]
+    store.write_case(
+        tmp_path / "a",
+        patient="p",
+        ct=Volume(hu=np.zeros(cube.shape, np.int16), grid=cube),
+        xrays=pictures[0],
+        beams=poses[0],
+        further=list(zip(pictures[1:], poses[1:], strict=True)),
+        labels=(np.arange(512).reshape(8, 8, 8) % 3, {"body": 1, "bone": 2}),
+    )
+    case = store.open_case(tmp_path / "a")
+    assert case.poses == tuple(tuple(pose.values()) for pose in poses) and case.beams == case.poses[0]
+    for k in range(3):
+        np.testing.assert_array_equal(case.xrays(k), pictures[k])
+    assert case.label_names == {"body": 1, "bone": 2} and case.labels().ravel()[:4].tolist() == [0, 1, 2, 0]
+    batch = store.load_batch([case, case], views=VIEWS, size=4, poses=[2, 0])
+    assert batch.xrays[:, 0, 0, 0].tolist() == [2, 0] and batch.beams[1] == tuple(b.resized(4, 4) for b in case.beams)
+
+
+def test_a_case_without_labels_or_poses_has_none(tmp_path):
+    _write(tmp_path / "a")
+    case = store.open_case(tmp_path / "a")
+    assert case.labels() is None and len(case.poses) == 1
+    with pytest.raises(BadInput, match="finite"):
+        store.write_case(
+            tmp_path / "b",
+            patient="p",
+            ct=Volume(hu=case.ct(), grid=case.grid),
+            xrays=case.xrays(),
+            beams=dict(zip(case.views, case.beams, strict=True)),
+            further=[(np.full((2, 16, 16), np.nan, np.float32), dict(zip(case.views, case.beams, strict=True)))],
+        )

@@ -33,10 +33,14 @@ class Choice:
 
 def choose(asked: bool | None, model: Model, shots: Sequence[Shot]) -> Choice:
     """Refining is on where geometry and scale are known, off where not, unless it is asked for or declined."""
-    if not profiles.get(model.profile).complete_rays:
+    profile = profiles.get(model.profile)
+    if not (model.complete_rays and profile.complete_rays):
         if asked:
             raise BadInput(f"{model.name} predicts a part of what the rays crossed; its result cannot be refined")
         return Choice(on=False, unknown_scale=True, why="the result is a part of what the rays crossed")
+    if profile.keeps != "body" and not asked:
+        why = f"{model.name} predicts the {profile.keeps} alone, and an X-ray of a patient shows more"
+        return Choice(on=False, unknown_scale=True, why="declined" if asked is False else why)
     guessed = [str(s.model_view) for s in shots if s.geometry_from != "file"]
     unscaled = [str(s.model_view) for s in shots if s.xray.values != "line_integral"]
     faults = [f"the geometry of {' and '.join(guessed)} was guessed"] if guessed else []
@@ -48,7 +52,9 @@ def choose(asked: bool | None, model: Model, shots: Sequence[Shot]) -> Choice:
     if asked:
         why = f"asked for, although {' and '.join(faults)}"
         return Choice(on=True, unknown_scale=bool(unscaled), why=why)
-    return Choice(on=False, unknown_scale=bool(unscaled), why=" and ".join(faults))
+    itself = f"; {model.name} follows the X-rays all the same, it has nothing else to go by"
+    why = " and ".join(faults) + (itself if model.recipe is None else "")
+    return Choice(on=False, unknown_scale=bool(unscaled), why=why)
 
 
 class Clock:

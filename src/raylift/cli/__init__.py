@@ -9,7 +9,22 @@ from typing import Annotated
 import typer
 
 from raylift import DISCLAIMER, __version__
-from raylift.cli import drr, evaluate, info, models, phantom, prepare, reconstruct, train
+from raylift.cli import (
+    assess,
+    compare,
+    drr,
+    evaluate,
+    experiment,
+    info,
+    models,
+    phantom,
+    prepare,
+    reconstruct,
+    segment,
+    spine,
+    stress,
+    train,
+)
 from raylift.cli.terminal import clean, told
 from raylift.errors import RayliftError
 
@@ -19,9 +34,15 @@ COMMANDS = (
     drr.drr,
     train.train,
     evaluate.evaluate,
+    compare.compare,
+    stress.stress,
+    experiment.experiment,
+    segment.segment,
+    assess.assess,
     models.models,
     info.info,
     phantom.phantom,
+    spine.spine,
 )
 
 app = typer.Typer(

@@ -17,15 +17,20 @@ def evaluate(
     refine: Annotated[
         bool | None, typer.Option("--refine/--no-refine", help="Agree with the X-rays; on where rays are complete.")
     ] = None,
+    more: Annotated[list[str] | None, typer.Option("--metric", help="One more, as lpips; may be repeated.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A folder for scores.json and scores.csv.")] = None,
     as_json: AsJson = False,
     device: Device = None,
 ) -> None:
     """Judge a model on a data set's split: each case, mean, SD and interval."""
+    from raylift.evaluate import COLUMNS
     from raylift.evaluate import evaluate as judge
 
+    columns = tuple(dict.fromkeys([*COLUMNS, *(more or [])]))
     with bar("evaluating") as advance:
-        scores = judge(model, data, split=split, window=window, refine=refine, device=device, progress=advance)
+        scores = judge(
+            model, data, split=split, window=window, refine=refine, device=device, columns=columns, progress=advance
+        )
     if out is not None:
         scores.write(out)
     if as_json:

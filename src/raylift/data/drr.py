@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from raylift import io
-from raylift.data.atomic import write_file
 from raylift.data.exposure import PRESET_EXPOSURES, exposures, integrals, jittered
 from raylift.data.prepare import profiles
 from raylift.data.prepare.check import not_a_ct
@@ -15,6 +14,7 @@ from raylift.data.prepare.steps import cleaned
 from raylift.data.prepare.views import before_panels, line_integrals
 from raylift.errors import BadInput, GeometryError
 from raylift.geometry import CONE_PRESETS, canonical, preset_beam
+from raylift.io.files import whole_file
 from raylift.physics import Exposure
 from raylift.types import Beam, Values, Vector, View, Volume, Xray
 
@@ -123,12 +123,8 @@ def _write(xray: Xray, out: Path, exposure: Exposure | None) -> None:
     if xray.values == "intensity":
         xray = replace(xray, pixels=integrals(xray.pixels, exposure), values="line_integral")
         io.write_xray_png(xray, out / f"{xray.view}-look.png")
-    write_file(out / f"{xray.view}.npy", lambda partial: _save(partial, xray.pixels))
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with open(path, "wb") as file:  # np.save would append a suffix
-        np.save(file, array)
+    with whole_file(out / f"{xray.view}.npy") as beside:
+        np.save(beside, xray.pixels)
 
 
 def _view(view: View | str) -> View:

@@ -3,8 +3,10 @@
 cases/<id>/ct.npy       int16 HU (D H W), the model's cube
            xrays.npy    float32 line integrals (V rows cols)
            source.npy   int16 HU, the whole CT, where the profile keeps it
+           xrays_1.npy  and so on: the same from further poses
            valid.npy    bool, where the CT does not fill the cube
-           meta.json    patient, affines, beams
+           labels.npy   uint8, what is where in the cube, where the profile keeps masks
+           meta.json    patient, affines, beams, the labels' names
 """
 
 import json
@@ -19,9 +21,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, avg_pool3d
 
-from raylift.data.atomic import as_json, new_folder
 from raylift.data.records import beam_from_record, beam_record, grid_from_record, grid_record, target_from_record
 from raylift.errors import BadInput, RayliftError, unknown_name
+from raylift.io.files import as_json, whole_folder
 from raylift.physics import Target
 from raylift.types import Beam, ConeBeam, Grid, View, Volume
 
@@ -39,6 +41,8 @@ class Case:
     grid: Grid  # of the cube, LPS
     beams: tuple[Beam, ...]  # absolute LPS
     views: tuple[View, ...]
+    further: tuple[tuple[Beam, ...], ...] = ()  # the beams of each further pose
+    label_names: Mapping[str, int] = field(default_factory=dict, hash=False)  # of `labels`; empty: there are none
     source_grid: Grid | None
     partly_filled: bool
 
@@ -46,9 +50,19 @@ class Case:
         """The cube (D H W), int16 HU."""
         return self._array("ct.npy", np.int16, self.grid.shape)
 
-    def xrays(self) -> np.ndarray:
-        """Line integrals (V rows cols), float32, in the order of `views`."""
-        return self._array("xrays.npy", np.float32, (len(self.beams), *self.beams[0].pixels))
+    @property
+    def poses(self) -> tuple[tuple[Beam, ...], ...]:
+        """The beams of each pose; the first are `beams`."""
+        return (self.beams, *self.further)
+
+    def xrays(self, pose: int = 0) -> np.ndarray:
+        """Line integrals (V rows cols), float32, in the order of `views`; further poses count from 1."""
+        beams = self.poses[pose]
+        return self._array(f"xrays_{pose}.npy" if pose else "xrays.npy", np.float32, (len(beams), *beams[0].pixels))
+
+    def labels(self) -> np.ndarray | None:
+        """What is where in the cube (D H W), uint8, by the numbers of `label_names`; None where no masks are kept."""
+        return self._array("labels.npy", np.uint8, self.grid.shape) if self.label_names else None
 
     def valid(self) -> np.ndarray | None:
         """Which voxels of the cube the CT filled (D H W), bool; None: all of them."""
@@ -83,6 +97,8 @@ class Dataset:
     size: int  # voxels a side
     views: tuple[View, ...]
     complete_rays: bool  # the cube's source is all that the rays crossed
+    rays: str  # what they are made of: see `prepare.profiles.Profile`
+    gamma: float | None  # the target of the automatic gamma of a net's input
     target: Target
     splits: Mapping[str, list[str]]
     split_hash: str
@@ -132,6 +148,8 @@ def open_dataset(folder: Path | str) -> Dataset:
             size=described["size"],
             views=tuple(View(v) for v in described["views"]),
             complete_rays=described["complete_rays"],
+            rays=described.get("rays", "whole"),
+            gamma=described.get("gamma"),
             target=target_from_record(described["target"]),
             splits=split["splits"],
             split_hash=split["hash"],
@@ -153,6 +171,8 @@ def open_case(folder: Path | str) -> Case:
             grid=grid_from_record(meta["ct"]),
             beams=tuple(beam_from_record(view) for view in meta["views"]),
             views=tuple(View(view["view"]) for view in meta["views"]),
+            further=tuple(tuple(beam_from_record(view) for view in pose) for pose in meta.get("poses", ())),
+            label_names={str(name): int(number) for name, number in meta.get("labels", {}).items()},
             source_grid=grid_from_record(meta["source"]) if meta["source"] else None,
             partly_filled=meta["filled"] < 1,
         )
@@ -169,16 +189,24 @@ def write_case(
     beams: Mapping[View, Beam],
     source: Volume | None = None,
     valid: np.ndarray | None = None,
+    further: Sequence[tuple[np.ndarray, Mapping[View, Beam]]] = (),
+    labels: tuple[np.ndarray, Mapping[str, int]] | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write one case, whole or not at all; `notes` go into its meta.json as they are.
 
-    `xrays` are line integrals (V rows cols) in the order of `beams`; float HU are rounded, a NaN is refused.
+    `xrays` are line integrals (V rows cols) in the order of `beams`, `further` the same of more poses; float HU are
+    rounded, a NaN is refused. `labels` are a map of the cube and the names of its numbers.
     """
     meta = dict(notes or {})
-    arrays = {"ct": whole_hu(ct.hu, ct.source), "xrays": np.ascontiguousarray(xrays, np.float32)}
-    if not np.isfinite(arrays["xrays"]).all():
+    poses = [xrays, *(pictures for pictures, _ in further)]
+    pictures = {f"xrays_{k}" if k else "xrays": np.ascontiguousarray(p, np.float32) for k, p in enumerate(poses)}
+    if not all(np.isfinite(p).all() for p in pictures.values()):
         raise BadInput(f"{ct.source}: the X-rays made of it are not finite")
+    arrays = {"ct": whole_hu(ct.hu, ct.source), **pictures}
+    if labels is not None:
+        arrays["labels"] = labels[0].astype(np.uint8)
+        meta["labels"] = dict(labels[1])
     if source is not None:
         arrays["source"] = whole_hu(source.hu, source.source)
     if valid is not None and not valid.all():
@@ -191,7 +219,9 @@ def write_case(
         "filled": float(valid.mean()) if valid is not None else 1.0,
         "views": [beam_record(beam, view) for view, beam in beams.items()],
     }
-    with new_folder(Path(folder)) as partial:
+    if further:
+        meta["poses"] = [[beam_record(beam, view) for view, beam in pose.items()] for _, pose in further]
+    with whole_folder(folder) as partial:
         for name, array in arrays.items():
             np.save(partial / f"{name}.npy", array)
         (partial / "meta.json").write_text(as_json(meta), encoding="utf-8")
@@ -207,11 +237,16 @@ def whole_hu(hu: np.ndarray, name: str = "volume") -> np.ndarray:
     return np.ascontiguousarray(hu.clip(LOWEST_HU, np.iinfo(np.int16).max).astype(np.int16))
 
 
-def load_batch(cases: Sequence[Case], *, views: Sequence[View], size: int) -> Batch:
-    """`cases` as one batch at `size` voxels and pixels a side; stored cubes and X-rays are averaged down to it."""
+def load_batch(cases: Sequence[Case], *, views: Sequence[View], size: int, poses: Sequence[int] | None = None) -> Batch:
+    """`cases` as one batch at `size` voxels and pixels a side; stored cubes and X-rays are averaged down to it.
+
+    `poses` says which of each case's poses is taken; the first unless it is given.
+    """
     if not cases:
         raise BadInput("a batch needs at least one case")
-    samples = [_sample(case, tuple(views), size) for case in cases]
+    samples = [
+        _sample(case, tuple(views), size, pose) for case, pose in zip(cases, poses or [0] * len(cases), strict=True)
+    ]
     valids = [valid for _, _, valid, _ in samples]
     valid = None
     if any(v is not None for v in valids):
@@ -225,20 +260,20 @@ def load_batch(cases: Sequence[Case], *, views: Sequence[View], size: int) -> Ba
     )
 
 
-def _sample(case: Case, views: tuple[View, ...], size: int):
+def _sample(case: Case, views: tuple[View, ...], size: int, pose: int):
     """One case's X-rays (V size size), HU (1 size size size), valid mask or None, and beams."""
     missing = [view for view in views if view not in case.views]
     if missing:
         raise BadInput(f"case {case.id} has no view {missing[0]}, only {', '.join(case.views)}")
     order = [case.views.index(view) for view in views]
-    xrays = torch.from_numpy(np.array(case.xrays()[order]))
+    xrays = torch.from_numpy(np.array(case.xrays(pose)[order]))
     hu = torch.from_numpy(np.array(case.ct(), np.float32))[None]
     xrays = avg_pool2d(xrays, [_step(case, n, size) for n in xrays.shape[1:]])
     steps = [_step(case, n, size) for n in hu.shape[1:]]
     valid = case.valid()
     if valid is not None:  # a binned voxel is valid where all that it averages is
         valid = avg_pool3d(torch.from_numpy(np.array(valid)).float()[None], steps) == 1
-    beams = centred_beams([case.beams[k] for k in order], case.grid)
+    beams = centred_beams([case.poses[pose][k] for k in order], case.grid)
     return xrays, avg_pool3d(hu, steps), valid, tuple(beam.resized(size, size) for beam in beams)
 
 

@@ -16,6 +16,7 @@ CT_FORMATS = {
     ".nhdr": "itk",
     ".mha": "itk",
     ".mhd": "itk",
+    ".h5": "hdf5",
 }
 CT_OUT = (".nii", ".nii.gz", ".nrrd", ".mha")
 XRAY_PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
@@ -26,6 +27,7 @@ __all__ = [
     "read_cts",
     "read_geometry",
     "read_xray",
+    "survey_cts",
     "write_ct",
     "write_geometry",
     "write_xray_dicom",
@@ -64,6 +66,16 @@ def read_cts(path: PathLike) -> list[Volume]:
     if path.is_file() and suffix_of(path) in CT_FORMATS:
         return [read_ct(path)]
     return _dicom_series(path).read_all(path)
+
+
+def survey_cts(path: PathLike):
+    """What a file or folder holds, as an `unread.Survey`: its CTs to be read one at a time, and what is none."""
+    path = existing(path)
+    if path.is_file() and suffix_of(path) in CT_FORMATS:
+        unread, module = _module("unread"), _module(CT_FORMATS[suffix_of(path)])
+        grid = module.read_grid(path, large=True)
+        return unread.Survey(cts=(unread.UnreadCT(grid=grid, load=lambda finest_mm: module.read(path, finest_mm)),))
+    return _dicom_series(path).survey(path)
 
 
 def _dicom_series(path: Path) -> ModuleType:

@@ -14,6 +14,7 @@ from raylift import DISCLAIMER
 from raylift.errors import BadInput, UnsupportedFormat
 from raylift.io.files import check_voxels, shown, whole_file
 from raylift.io.hounsfield import check_is_ct, to_int16
+from raylift.io.large import WHOLE, binned_grid, bins_for, gathered
 from raylift.types import Grid, Volume
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
@@ -42,14 +43,17 @@ class Declared:
     coding: str  # raw, zlib, gzip, bzip2
 
 
-def read_grid(path: Path) -> Grid:
-    """Where the file's voxels lie, from the header alone."""
+def read_grid(path: Path, large: bool = False) -> Grid:
+    """Where the file's voxels lie, from the header alone; ITK reads a file at once, so `large` allows no more."""
     _check(_declared(path), shown(path))
     return _grid(_reader(path), shown(path))
 
 
-def read(path: Path) -> Volume:
-    """The CT in the file, int16 HU, as stored; d runs along the file's third axis."""
+def read(path: Path, finest_mm: float | None = None) -> Volume:
+    """The CT in the file, int16 HU, as stored; d runs along the file's third axis.
+
+    One that is too large for the memory is averaged to voxels of at most `finest_mm`, but only after it is read.
+    """
     name = shown(path)
     declared = _declared(path)
     _check(declared, name)
@@ -63,7 +67,8 @@ def read(path: Path) -> Volume:
     hu = to_int16(values.reshape(grid.shape), name)
     check_is_ct(hu, name, was_float=values.dtype.kind == "f")
     del values, image
-    return Volume(hu=hu, grid=grid, source=name)
+    bins = bins_for(grid, finest_mm)
+    return Volume(hu=hu if bins == WHOLE else gathered(hu, grid, bins), grid=binned_grid(grid, bins), source=name)
 
 
 def write(volume: Volume, path: Path) -> None:

@@ -10,6 +10,7 @@ from raylift.io.files import shown
 from raylift.types import Grid, Xray
 
 ENDS = (("right", "left"), ("front", "back"), ("feet", "head"))  # LPS, negative and positive
+KINDS = {".h5": "HDF5", ".nrrd": "NRRD", ".nhdr": "NRRD", ".mha": "MetaImage", ".mhd": "MetaImage"}
 NAMES = {"nifti": "NIfTI", "itk": "NRRD or MetaImage"}
 
 
@@ -17,8 +18,7 @@ def describe(path: Path) -> dict:
     """format, kind, shape, spacing_mm, orientation, values, beam, notes of the file or folder."""
     suffix = suffix_of(path)
     if path.is_file() and suffix in CT_FORMATS:
-        kind = {".nrrd": "NRRD", ".nhdr": "NRRD", ".mha": "MetaImage", ".mhd": "MetaImage"}.get(suffix, "NIfTI")
-        return _ct(kind, [_module(CT_FORMATS[suffix]).read_grid(path)], path)
+        return _ct(KINDS.get(suffix, "NIfTI"), [_module(CT_FORMATS[suffix]).read_grid(path)], path)
     if path.is_dir():
         return _ct("DICOM series", _module("dicom_series").read_grids(path), path)
     if _module("dicom").is_dicom(path):

@@ -14,6 +14,7 @@ from raylift import DISCLAIMER
 from raylift.errors import BadInput, UnsupportedFormat
 from raylift.io.files import check_voxels, shown, whole_file
 from raylift.io.hounsfield import check_is_ct, rescaled, to_int16
+from raylift.io.large import LONGEST, binned_grid, bins_for, check_size, gathered
 from raylift.types import Grid, Volume
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -21,31 +22,34 @@ UNIT_MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 BROKEN = (OSError, EOFError, zlib.error)  # gzip's own error is an OSError
 
 
-def read_grid(path: Path) -> Grid:
-    """Where the file's voxels lie, from the header alone."""
+def read_grid(path: Path, large: bool = False) -> Grid:
+    """Where the file's voxels lie, from the header alone; `large` allows what is averaged when it is read."""
     with _open(path) as file:
-        return _grid(_header(file, path), shown(path))
+        return _grid(_header(file, path), shown(path), LONGEST if large else None)
 
 
-def read(path: Path) -> Volume:
-    """The CT in the file, int16 HU, as stored; d runs along the file's third axis."""
+def read(path: Path, finest_mm: float | None = None) -> Volume:
+    """The CT in the file, int16 HU, as stored; d runs along the file's third axis.
+
+    One that is too large for the memory is averaged to voxels of at most `finest_mm`, see `large.bins_for`.
+    """
     name = shown(path)
     with _open(path) as file:
         header = _header(file, path)
-        grid = _grid(header, name)
+        grid = _grid(header, name, LONGEST)
+        bins = bins_for(grid, finest_mm)
+        check_size(grid.shape, bins, name)
         kind, offset = header.get_data_dtype(), int(header.get_data_offset())
         if kind.kind not in "iuf":
             raise BadInput(f"{name}: voxels of type {kind} are no HU")
         slope, intercept = header.get_slope_inter()
         slope, intercept = (1.0 if slope is None else slope), (0.0 if intercept is None else intercept)
-        hu = np.empty(grid.shape, np.int16)
         _exactly(file, offset - file.tell(), name)
-        for plane in hu:
-            stored = np.frombuffer(_exactly(file, plane.size * kind.itemsize, name), kind).reshape(plane.shape)
-            plane[:] = rescaled(stored, float(slope), float(intercept), name)
+        planes = _planes(file, grid.shape, kind, (float(slope), float(intercept)), name)
+        hu = gathered(planes, grid, bins)
         _check_end(file, name)
     check_is_ct(hu, name, was_float=kind.kind == "f" or not float(slope).is_integer())
-    return Volume(hu=hu, grid=grid, source=name)
+    return Volume(hu=hu, grid=binned_grid(grid, bins), source=name)
 
 
 def write(volume: Volume, path: Path) -> None:
@@ -62,6 +66,13 @@ def write(volume: Volume, path: Path) -> None:
     with whole_file(path) as beside:
         packed = gzip.compress(content, compresslevel=4, mtime=0) if path.name.lower().endswith(".gz") else content
         beside.write_bytes(packed)
+
+
+def _planes(file, shape: tuple[int, ...], kind: np.dtype, scale: tuple[float, float], name: str):
+    """The file's planes one after the other, int16 HU."""
+    for _ in range(shape[0]):
+        stored = np.frombuffer(_exactly(file, shape[1] * shape[2] * kind.itemsize, name), kind).reshape(shape[1:])
+        yield rescaled(stored, *scale, name)
 
 
 def _open(path: Path):
@@ -91,13 +102,13 @@ def _header(file, path: Path):
     raise UnsupportedFormat(f"{name}: not a single-file NIfTI (an Analyze or .hdr/.img pair?); convert it to .nii.gz")
 
 
-def _grid(header, name: str) -> Grid:
+def _grid(header, name: str, limit: int | None = None) -> Grid:
     shape = [int(n) for n in header.get_data_shape()]
     while len(shape) > 3 and shape[-1] == 1:
         shape.pop()
     if len(shape) != 3:
         raise BadInput(f"{name}: a CT has three axes, not {' x '.join(map(str, shape)) or 'none'}")
-    check_voxels(shape, name)
+    check_voxels(shape, name, limit)
     zooms = np.array(header["pixdim"][1:4], float)
     if not np.isfinite(zooms).all() or (zooms <= 0).any():
         raise BadInput(f"{name}: voxel sizes {zooms.tolist()} are not positive numbers")

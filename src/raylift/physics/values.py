@@ -5,6 +5,7 @@ otherwise; below -1000 HU there is nothing to attenuate, so round trips hold fro
 """
 
 from dataclasses import dataclass
+from math import log
 from typing import Any
 
 import numpy as np
@@ -97,3 +98,14 @@ def xray_to_input(xrays: Float[Tensor, "*b rows cols"]) -> Float[Tensor, "*b row
     low, high = torch.quantile(flat, torch.tensor([0.005, 0.995], device=flat.device), dim=-1)
     span = (high - low).clamp_min(1e-6)[..., None, None]
     return ((xrays - low[..., None, None]) / span).clip(0, 1).to(xrays.dtype)
+
+
+def automatic_gamma(pictures: Float[Tensor, "*b rows cols"], target: float) -> Float[Tensor, "*b rows cols"]:
+    """Pictures of [0, 1], each raised to the power that takes its own mean to `target` (3DSRNet IV-A1).
+
+    One that is black or white all over stays as it is.
+    """
+    mean = pictures.flatten(-2).float().mean(-1)
+    plain = (mean <= 1e-6) | (mean >= 1 - 1e-6)
+    power = torch.where(plain, 1.0, log(target) / torch.where(plain, 0.5, mean).log())
+    return pictures ** power[..., None, None].to(pictures.dtype)

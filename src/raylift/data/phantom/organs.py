@@ -5,7 +5,7 @@ from numpy.random import Generator
 
 from raylift.data.phantom.anatomy import Anatomy
 from raylift.data.phantom.bones import girdle
-from raylift.data.phantom.shapes import capsule, ellipsoid, moved, shrunk, tube, turn
+from raylift.data.phantom.shapes import capsule, capsules, ellipsoid, moved, shrunk, tube, turn
 
 
 def limbs(person: Anatomy, rng: Generator):
@@ -107,25 +107,26 @@ def mediastinum(person: Anatomy, middle, carina: float):
     return shapes
 
 
-def vessel_tree(rng: Generator, root, side: int, *, radius: float, density: float, person: Anatomy):
+def vessel_tree(rng: Generator, root, side: int, *, radius: float, density: float, person: Anatomy) -> np.ndarray:
     """Tubes that branch from a hilum towards the lung's surface; what leaves the lung is not painted."""
-    z_low, z_high = person.base_z + 30, person.apex_z
-    stems = [(np.array([side * 0.3, 0.4, -1.0]), 1.0), (np.array([side * 1.0, -0.4, -0.5]), 0.9)]
-    stems += [(np.array([side * 0.7, 0.5, 0.5]), 0.8), (np.array([side * 0.5, -0.2, 1.0]), 0.8)]
-    stems += [(np.array([side * 1.0, 0.7, -0.2]), 0.85)]
-    shapes, front = [], [(np.asarray(root, float), d / np.linalg.norm(d), radius * f, 27.0) for d, f in stems]
-    while front:
-        start, direction, r, length = front.pop()
-        end = start + direction * length * rng.uniform(0.7, 1.3)
-        inside = z_low < end[2] < z_high and abs(end[0]) < 1.05 * person.chest_wide and side * end[0] > 8
-        shapes.append(capsule(start, end, r, 0.82 * r))
-        if r < 0.6 or not inside:
-            continue
-        for share in (0.88, rng.uniform(0.5, 0.72)):
-            bend = rng.normal(0, 0.42 if share > 0.8 else 0.8, 3)
-            turned = direction + bend
-            front.append((end, turned / np.linalg.norm(turned), r * share, max(length * 0.82, 8 / density)))
-    return shapes
+    ways = np.array([[0.3, 0.4, -1.0], [1.0, -0.4, -0.5], [0.7, 0.5, 0.5], [0.5, -0.2, 1.0], [1.0, 0.7, -0.2]])
+    ways[:, 0] *= side
+    start = np.repeat(np.asarray(root, float)[None], len(ways), 0)
+    way = ways / np.linalg.norm(ways, axis=1, keepdims=True)
+    r, length, tubes = radius * np.array([1.0, 0.9, 0.8, 0.8, 0.85]), np.full(len(ways), 27.0), []
+    while len(r):  # a generation at a time
+        end = start + way * (length * rng.uniform(0.7, 1.3, len(r)))[:, None]
+        tubes.append(capsules(start, end, r, 0.82 * r))
+        x, z = end[:, 0], end[:, 2]
+        inside = (person.base_z + 30 < z) & (z < person.apex_z) & (side * x > 8)
+        on = (r >= 0.6) & inside & (np.abs(x) < 1.05 * person.chest_wide)
+        end, way, r = end[on], way[on], r[on]
+        shares = np.stack([np.full(len(r), 0.88), rng.uniform(0.5, 0.72, len(r))])
+        turned = way + rng.normal(0, 1, (2, len(r), 3)) * np.array([0.42, 0.8])[:, None, None]
+        way = (turned / np.linalg.norm(turned, axis=2, keepdims=True)).reshape(-1, 3)
+        start, length = np.tile(end, (2, 1)), np.tile(np.maximum(length[on] * 0.82, 8 / density), 2)
+        r = (shares * r).ravel()
+    return np.concatenate(tubes)
 
 
 def abdomen(person: Anatomy, rng: Generator):

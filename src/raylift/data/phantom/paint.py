@@ -12,6 +12,7 @@ import numpy as np
 
 CAPSULE, ELLIPSOID, CYLINDER = 0, 1, 2
 OVER, IN_LUNG, IN_BODY = 0, 1, 2  # what a group may cover: everything, lung only (which stays lung), not the air
+NEAR, FAR = 0.6, 1.25  # of a trunk's outline: within and beyond, its edge is too far for a voxel to feel it  # ours
 COLUMNS = 24  # kind; z range; centre or start (3); rotation (9) or end (3); half axes or radii (3); cut plane (4)
 
 
@@ -62,12 +63,19 @@ def solid(s, x, y, z, edge):
 
 @numba.njit(cache=True, error_model="numpy")
 @no_type_check
-def reach(s, origin, step, count, axis, edge):
-    """First and last index + 1 along `axis` (0: y, 1: x) of the voxels that the shape can touch."""
+def reach(s, z, origin, step, count, axis, edge):
+    """First and last index + 1 along `axis` (0: y, 1: x) of the voxels at height `z` that the shape can touch."""
     k = 1 - axis  # where x is 0 and y is 1 in s
     if s[0] == CAPSULE:
         r = max(s[15], s[16]) + edge
-        low, high = min(s[3 + k], s[6 + k]) - r, max(s[3 + k], s[6 + k]) + r
+        near, far, rise = 0.0, 1.0, s[8] - s[5]
+        if abs(rise) > 1e-6:  # of a sloping tube only the part that is not far above or below
+            tall = r * max(s[17], 1.0)
+            low, high = (z - tall - s[5]) / rise, (z + tall - s[5]) / rise
+            near, far = max(0.0, min(low, high)), min(1.0, max(low, high))
+        along = s[6 + k] - s[3 + k]
+        low, high = s[3 + k] + near * along, s[3 + k] + far * along
+        low, high = min(low, high) - r, max(low, high) + r
     else:
         if s[0] == CYLINDER:
             r = abs(s[6 + k]) * s[15] + abs(s[9 + k]) * s[16] + abs(s[12 + k]) * s[17] + edge
@@ -90,8 +98,8 @@ def paint_slice(hu, lung, labels, buffer, z, origin, step, shapes, starts, tissu
             s = shapes[k]
             if z + edge < s[1] or z - edge > s[2]:
                 continue
-            h0, h1 = reach(s, origin[1], step[1], rows, 0, edge)
-            w0, w1 = reach(s, origin[0], step[0], columns, 1, edge)
+            h0, h1 = reach(s, z, origin[1], step[1], rows, 0, edge)
+            w0, w1 = reach(s, z, origin[0], step[0], columns, 1, edge)
             if h0 >= h1 or w0 >= w1:
                 continue
             top, bottom, left, right = min(top, h0), max(bottom, h1), min(left, w0), max(right, w1)
@@ -129,17 +137,30 @@ def paint(hu, lung, labels, zs, origin, step, shapes, starts, tissue, edge):
         paint_slice(hu[d], lung[d], labels[d], buffer, zs[d], origin, step, shapes, starts, tissue, edge)
 
 
+@numba.njit(cache=True, error_model="numpy")
+@no_type_check
+def powers(origin, step, count, centre, half, power):
+    """For each voxel along an axis |its place in parts of `half`| to the power: a superellipse's two sums."""
+    out = np.empty(count)
+    for k in range(count):
+        out[k] = (abs(origin + k * step - centre) / half) ** power
+    return out
+
+
 @numba.njit(cache=True, inline="always", error_model="numpy")
 @no_type_check
-def outline(x, y, wide, deep, centre, power):
-    """Signed distance (mm, about) to a superellipse around (0, centre)."""
-    p, q = abs(x) / wide, abs(y - centre) / deep
-    f = (p**power + q**power) ** (1 / power)
-    r = np.sqrt(x * x + (y - centre) ** 2)
+def outline(x, y, across, along, wide, deep, power):
+    """Signed distance (mm, about) of (x, y), from the middle, to a superellipse; `across` and `along` are `powers`."""
+    total = across + along
+    f = total ** (1 / power)
     if f < 0.1:
         return -min(wide, deep) * 0.9
-    shape = np.sqrt((p * (p / f) ** (power - 2) / wide) ** 2 + (q * (q / f) ** (power - 2) / deep) ** 2) / f
-    return (f - 1) / shape if f > 0.6 else (f - 1) * r / f
+    if f <= 0.6:
+        return (f - 1) * np.sqrt(x * x + y * y) / f
+    scale = f * f / total
+    p = across / max(abs(x), 1e-9) * scale
+    q = along / max(abs(y), 1e-9) * scale
+    return (f - 1) * f / np.sqrt(p * p + q * q)
 
 
 @numba.njit(cache=True, parallel=True, error_model="numpy")
@@ -147,24 +168,30 @@ def outline(x, y, wide, deep, centre, power):
 def paint_trunk(hu, labels, origin, step, rings, fat, muscle, edge):
     """Fat and muscle of the trunk; a row of `rings` is a slice's half width, half depth, centre, power and fat (mm)."""
     for d in numba.prange(hu.shape[0]):
-        wide, deep, centre, power, layer = rings[d]
-        for h in range(hu.shape[1]):
-            y = origin[1] + h * step[1]
-            for w in range(hu.shape[2]):
-                x = origin[0] + w * step[0]
-                if abs(x) > wide + 2 * layer + edge or abs(y - centre) > deep + 2 * layer + edge:
+        _, _, centre, power, layer = rings[d]
+        for ring in range(2):  # fat to the skin, then muscle within it
+            more = layer if ring == 0 else 0.0
+            wide, deep = rings[d, 0] + more, rings[d, 1] + more
+            value, label = (fat, 1) if ring == 0 else (muscle, 2)
+            rows = powers(origin[1], step[1], hu.shape[1], centre, deep, power)
+            columns = powers(origin[0], step[0], hu.shape[2], 0.0, wide, power)
+            within, beyond = NEAR**power, FAR**power
+            for h in range(hu.shape[1]):
+                y = origin[1] + h * step[1] - centre
+                if rows[h] > beyond:
                     continue
-                inside = outline(x, y, wide, deep, centre, power)
-                a = cover(outline(x, y, wide + layer, deep + layer, centre, power), edge)
-                if a > 0:
-                    hu[d, h, w] += a * (fat - hu[d, h, w])
-                    if a >= 0.5:
-                        labels[d, h, w] = 1
-                a = cover(inside, edge)
-                if a > 0:
-                    hu[d, h, w] += a * (muscle - hu[d, h, w])
-                    if a >= 0.5:
-                        labels[d, h, w] = 2
+                for w in range(hu.shape[2]):
+                    total = rows[h] + columns[w]
+                    if total > beyond:
+                        continue
+                    a = 1.0
+                    if total > within:
+                        x = origin[0] + w * step[0]
+                        a = cover(outline(x, y, columns[w], rows[h], wide, deep, power), edge)
+                    if a > 0:
+                        hu[d, h, w] += a * (value - hu[d, h, w])
+                        if a >= 0.5:
+                            labels[d, h, w] = label
 
 
 @numba.njit(cache=True, inline="always", error_model="numpy")
@@ -188,6 +215,8 @@ def paint_cavity(hu, lung, labels, depth, zs, origin, step, rings, domes, organ,
         if wide <= 2 or deep <= 2:
             continue
         z = zs[d]
+        rows = powers(origin[1], step[1], hu.shape[1], centre, deep, power)
+        columns = powers(origin[0], step[0], hu.shape[2], 0.0, wide, power)
         for h in range(hu.shape[1]):
             y = origin[1] + h * step[1]
             if abs(y - centre) > deep + edge:
@@ -196,7 +225,7 @@ def paint_cavity(hu, lung, labels, depth, zs, origin, step, rings, domes, organ,
                 x = origin[0] + w * step[0]
                 if abs(x) > wide + edge:
                     continue
-                wall = outline(x, y, wide, deep, centre, power)
+                wall = outline(x, y - centre, columns[w], rows[h], wide, deep, power)
                 depth[d, h, w] = wall
                 a = cover(wall, edge)
                 if a <= 0:

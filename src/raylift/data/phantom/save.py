@@ -4,35 +4,50 @@ from pathlib import Path
 
 import numpy as np
 
-from raylift.data.atomic import new_folder, write_json
-from raylift.data.phantom.torso import LABELS, torso
+from raylift.data.phantom.kinds import KINDS, Kind
+from raylift.errors import BadInput, unknown_name
+from raylift.io.files import whole_folder, write_json
 from raylift.types import Grid, Volume
 
-FIELD_MM = (400.0, 400.0, 560.0)  # ours: holds a chest with its arms
+MM = (0.5, 10.0)  # ours: a voxel's side
 
 
-def save_phantoms(n: int, out_folder, *, seed: int = 0, spacing: float = 2.5, on_done=None, **options) -> list[Path]:
-    """Write `n` torsos into `out_folder`/torso-0000/ and so on; the folders, each with `ct.nii.gz`, `labels.nii.gz`
-    and `truth.json`. Torso k has the seed (`seed`, k), whatever `n` is; `on_done` is called with each folder.
+def save_phantoms(
+    n: int,
+    out_folder,
+    *,
+    kind: str = "torso",
+    seed: int = 0,
+    spacing: float | None = None,
+    on_done=None,
+    **options,
+) -> list[Path]:
+    """Write `n` phantoms into `out_folder`/torso-0000/ and so on; the folders, each with `ct.nii.gz`, `labels.nii.gz`
+    and `truth.json`. Phantom k has the seed (`seed`, k), whatever `n` is; `on_done` is called with each folder.
     """
-    shape = tuple(round(length / spacing) for length in FIELD_MM)
+    if kind not in KINDS:
+        raise unknown_name("kind of phantom", kind, KINDS)
+    if spacing is not None and not MM[0] <= spacing <= MM[1]:
+        raise BadInput(f"a phantom's voxels have a side of {MM[0]:g} to {MM[1]:g} mm, not {spacing:g}")
+    grid = KINDS[kind].grid(spacing)
     folders = []
     for k in range(n):
-        folder = Path(out_folder) / f"torso-{k:04d}"
-        save_torso(folder, (seed, k), grid=Grid.canonical(shape, spacing), **options)
+        folder = Path(out_folder) / f"{kind}-{k:04d}"
+        save_phantom(folder, KINDS[kind], (seed, k), grid=grid, **options)
         folders.append(folder)
         if on_done is not None:
             on_done(folder)
     return folders
 
 
-def save_torso(folder, seed: tuple[int, ...], *, grid: Grid, **options) -> None:
-    """Write one torso into `folder`, whole or not at all."""
+def save_phantom(folder, kind: Kind, seed: tuple[int, ...], *, grid: Grid, **options) -> None:
+    """Write one phantom into `folder`, whole or not at all."""
     from raylift.io import write_ct
 
-    phantom = torso(np.random.default_rng(seed), grid=grid, **options)
+    phantom = kind.draw(np.random.default_rng(seed), grid=grid, **options)
     labels = Volume(hu=phantom.labels.astype(np.int16), grid=grid, source="labels")
-    with new_folder(Path(folder)) as fresh:
+    with whole_folder(folder) as fresh:
         write_ct(phantom.volume, fresh / "ct.nii.gz")
         write_ct(labels, fresh / "labels.nii.gz")
-        write_json(fresh / "truth.json", {"seed_sequence": list(seed), "labels": LABELS} | phantom.truth)
+        truth = {"seed_sequence": list(seed), "labels": dict(kind.labels)} | phantom.truth
+        write_json(fresh / "truth.json", truth)

@@ -45,6 +45,16 @@ def capsule(start, end, r0: float, r1: float | None = None, tall: float = 1.0) -
     return row
 
 
+def capsules(starts: np.ndarray, ends: np.ndarray, r0: np.ndarray, r1: np.ndarray) -> np.ndarray:
+    """Many tubes at once, as rows: `starts` and `ends` are (n, 3), the radii (n,)."""
+    rows, r = np.zeros((len(starts), COLUMNS)), np.maximum(r0, r1)
+    rows[:, 0], rows[:, 3:6], rows[:, 6:9] = CAPSULE, starts, ends
+    rows[:, 15], rows[:, 16], rows[:, 17] = r0, r1, 1.0
+    rows[:, 1] = np.minimum(starts[:, 2], ends[:, 2]) - r
+    rows[:, 2] = np.maximum(starts[:, 2], ends[:, 2]) + r
+    return rows
+
+
 def tube(points, radii, tall: float = 1.0) -> list[np.ndarray]:
     """Tubes through `points` (n, 3) with a radius for all or for each."""
     points = np.asarray(points, float)

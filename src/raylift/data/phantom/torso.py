@@ -1,5 +1,6 @@
 """A randomised torso with exact truth, drawn on any upright grid: air, table, arms, trunk, chest, abdomen, bones."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from raylift.data.phantom import bones, organs
 from raylift.data.phantom.anatomy import Anatomy, draw
 from raylift.data.phantom.paint import IN_BODY, IN_LUNG, add_texture, paint, paint_cavity, paint_trunk
 from raylift.data.phantom.shapes import Scene, cylinder, ellipsoid, moved, shrunk
-from raylift.errors import BadInput, GeometryError
+from raylift.errors import BadInput, GeometryError, unknown_name
 from raylift.geometry import is_upright
 from raylift.types import Grid, Volume
 
@@ -185,8 +186,23 @@ def _body(canvas: _Canvas, person: Anatomy, rng: Generator) -> dict:
     return hila
 
 
-def _carve_air(canvas: _Canvas, person: Anatomy, ml: float, side: str) -> None:
-    """Turn `ml` of one lung into air at its outer border: below the apex where upright, else at the front."""
+POSTURES = ("supine", "upright", "right-down", "left-down")
+
+
+def _rise(canvas: _Canvas, posture: str, inside) -> np.ndarray:
+    """How high voxels lie in a patient who is in `posture`, mm."""
+    if posture == "upright":
+        return canvas.zs[inside[0]]
+    if posture == "supine":
+        return -(canvas.origin[1] + canvas.step[1] * inside[1])
+    if posture not in POSTURES:
+        raise unknown_name("posture", posture, POSTURES)
+    left = canvas.origin[0] + canvas.step[0] * inside[2]
+    return left if posture == "right-down" else -left
+
+
+def _carve_air(canvas: _Canvas, person: Anatomy, ml: float, side: str, posture: str) -> None:
+    """Turn `ml` of one lung into air at its outer border, widest where air collects; the rest becomes denser."""
     code = LABELS[f"lung_{side}"]
     inside = np.nonzero((canvas.lung > 0) & ((canvas.labels == code) | (canvas.lung < 0.5)))
     x = canvas.origin[0] + canvas.step[0] * inside[2]
@@ -198,17 +214,19 @@ def _carve_air(canvas: _Canvas, person: Anatomy, ml: float, side: str) -> None:
         raise BadInput(
             f"a pneumothorax of {ml:.0f} ml does not fit into a {side} lung of {whole:.0f} ml (at most 80 %)"
         )
-    y = canvas.origin[1] + canvas.step[1] * inside[1]
-    rise = canvas.zs[inside[0]] if person.upright else -y
-    field = canvas.depth[inside] + 0.35 * rise  # ours: the gap is widest where air collects
+    field = canvas.depth[inside] + 0.35 * _rise(canvas, posture, inside)  # ours
     low, high = float(field.min()) - canvas.edge, float(field.max()) + canvas.edge
     for _ in range(60):
         middle = (low + high) / 2
         air = share * np.clip(0.5 + (field - middle) / canvas.edge, 0, 1)
         low, high = (middle, high) if air.sum() * canvas.voxel_ml > ml else (low, middle)
     part = (air / np.maximum(share, 1e-6)).astype(np.float32)
-    canvas.hu[inside] += (air * (AIR_HU - canvas.hu[inside])).astype(np.float32)
+    depth = canvas.origin[1] + canvas.step[1] * inside[1] - person.cage(canvas.zs)[2][inside[0]]
+    was = person.lung_hu + person.lung_gradient * depth  # as `paint_cavity` drew it
+    canvas.hu[inside] += (air * (AIR_HU - was)).astype(np.float32)
     canvas.lung[inside] *= 1 - part
+    denser = np.sqrt(whole / (whole - ml)) - 1  # ours: a collapsed lung keeps part of its blood
+    canvas.hu[inside] += (canvas.lung[inside] * denser * (person.lung_hu - AIR_HU)).astype(np.float32)
     fullest = np.argsort(-air, kind="stable")[: round(ml / canvas.voxel_ml)]  # so that the label has the volume too
     gone = tuple(i[fullest] for i in inside)
     canvas.labels[gone] = LABELS["pneumothorax"]
@@ -218,21 +236,26 @@ def torso(
     seed: int | Generator,
     *,
     grid: Grid | None = None,
-    pneumothorax_ml: float = 0.0,
+    pneumothorax_ml: float | Mapping[str, float] = 0.0,
     pneumothorax_side: str = "right",
+    posture: str | None = None,
     noise_hu: float = 0.0,
     **fixed,
 ) -> Phantom:
     """A torso drawn by lot on `grid` (400 x 400 x 560 mm at 2.5 mm unless given); `fixed` fixes fields of `Anatomy`.
 
-    The same seed gives the same bytes, and on another grid the same person.
+    The same seed gives the same bytes, and on another grid the same person. `pneumothorax_ml` may give a volume for
+    each of 'right' and 'left'; its air collects where `posture` has it (`POSTURES`; else as the gas in the bowel).
     """
     rng = _generator(seed)
     person = draw(rng, **fixed)
+    posture = posture or ("upright" if person.upright else "supine")
+    volumes = pneumothorax_ml if isinstance(pneumothorax_ml, Mapping) else {pneumothorax_side: pneumothorax_ml}
+    volumes = {side: float(ml) for side, ml in volumes.items() if ml}
     canvas = _Canvas(grid or DEFAULT_GRID)
     hila = _body(canvas, person, rng)
-    if pneumothorax_ml:
-        _carve_air(canvas, person, pneumothorax_ml, pneumothorax_side)
+    for side, ml in volumes.items():
+        _carve_air(canvas, person, ml, side, posture)
     canvas.paint(_lung_vessels(person, hila))
     amounts = np.array([7.0, 26.0 + 30 * person.emphysema, 45.0])  # ours: HU in soft tissue, lung, bone
     args = canvas.zs, canvas.origin, canvas.step, amounts, person.seed
@@ -240,9 +263,10 @@ def torso(
     if noise_hu:
         canvas.hu += noise_hu * rng.standard_normal(canvas.hu.shape, dtype=np.float32)
     hu = np.round(canvas.hu).clip(-1024, 3071).astype(np.int16)
-    truth = asdict(person) | _truth(canvas) | {"pneumothorax_ml": float(pneumothorax_ml)}
-    if pneumothorax_ml:
-        truth["pneumothorax_side"] = pneumothorax_side
+    truth = asdict(person) | _truth(canvas) | {"pneumothorax_ml": float(sum(volumes.values()))}
+    if volumes:
+        truth |= {"pneumothorax_side": " and ".join(volumes), "posture": posture}
+        truth |= {f"pneumothorax_{side}_ml": volumes.get(side, 0.0) for side in ("right", "left")}
     return Phantom(volume=Volume(hu=hu, grid=grid or DEFAULT_GRID, source="phantom"), labels=canvas.labels, truth=truth)
 
 

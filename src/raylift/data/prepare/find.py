@@ -1,84 +1,51 @@
-"""Which CTs lie in the folders that were named: DICOM folders and volume files, told by content, in a fixed order."""
+"""Which CTs lie in the folders that were named: by their layout or by content, in a fixed order, each with a name."""
 
-import hashlib
-import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
+from raylift.data.importers import Found, Source, look
+from raylift.data.importers.source import SUFFIXES
 from raylift.errors import BadInput
 
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-PLAIN = ("ct", "image", "volume", "scan")  # file names that say less than their folder's
-EDGE = 65536  # bytes of each file's beginning and end that its fingerprint reads
+PLAIN = ("ct", "image", "volume", "scan", "ct_xray_data")  # file names that say less than their folder's
 
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """A file or a DICOM folder that may hold CTs, and the name that its case will have."""
-
-    path: Path
-    id: str
-
-    @property
-    def files(self) -> list[Path]:
-        """The files it consists of."""
-        return [self.path] if self.path.is_file() else _files(self.path)
-
-    def fingerprint(self) -> str:
-        """A hash of names, sizes and both ends of its files; it changes when they do."""
-        total = hashlib.sha256()
-        for file in self.files:
-            size = file.stat().st_size
-            total.update(f"{file.name}\n{size}\n".encode())
-            with open(file, "rb") as content:
-                total.update(content.read(EDGE))
-                if size > EDGE:
-                    content.seek(-min(EDGE, size - EDGE), os.SEEK_END)
-                    total.update(content.read())
-        return total.hexdigest()
+__all__ = ["Source", "find_all", "find_sources"]
 
 
 def find_sources(paths: Sequence[Path | str]) -> list[Source]:
-    """What lies under `paths`, each once, with names that depend on the paths alone."""
-    found: dict[Path, str] = {}
+    """What lies under `paths` and may be a CT, each once, with names that depend on the paths alone."""
+    return list(find_all(paths).sources)
+
+
+def find_all(paths: Sequence[Path | str]) -> Found:
+    """The same, and what the layouts themselves say is no CT."""
+    found: dict[Path, Source] = {}
+    others: dict[tuple[str, str], None] = {}
     for given in map(Path, paths):
         if not given.exists():
             raise BadInput(f"{given}: no such file or folder")
-        for path in [given] if given.is_file() else _under(given):
-            found.setdefault(path.resolve(), _name(path, given))
+        here = Found(sources=(Source(path=given),)) if given.is_file() else look(given)
+        for source in here.sources:
+            name = _plain(source.id) if source.id else _name(source.path, given)
+            found.setdefault(source.path.resolve(), replace(source, path=source.path.resolve(), id=name))
+        others |= dict.fromkeys(here.others)
     if not found:
-        raise BadInput(f"{', '.join(map(str, paths))}: no DICOM folder and no {', '.join(SUFFIXES)} file in it")
+        known = ", ".join((*SUFFIXES, ".h5"))
+        raise BadInput(f"{', '.join(map(str, paths))}: no DICOM folder and no {known} file in it")
+    return Found(sources=tuple(_unique(found)), others=tuple(sorted(others)))
+
+
+def _unique(found: dict[Path, Source]) -> list[Source]:
     sources, taken = [], set()
-    for path, name in sorted(found.items()):
-        unique, k = name, 2
+    for _, source in sorted(found.items()):
+        unique, k = source.id, 2
         while unique in taken:
-            unique, k = f"{name}-{k}", k + 1
+            unique, k = f"{source.id}-{k}", k + 1
         taken.add(unique)
-        sources.append(Source(path=path, id=unique))
+        sources.append(replace(source, id=unique))
     return sources
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-
-
-def _under(folder: Path) -> list[Path]:
-    """Volume files under `folder`, and folders that hold DICOM files themselves (their own subfolders go with them)."""
-    files = _files(folder)
-    found = [file for file in files if file.name.lower().endswith(SUFFIXES)]
-    rest = [f for f in files if not f.name.lower().endswith(SUFFIXES) and f.name.upper() != "DICOMDIR"]
-    if any(_is_dicom(file) for file in rest):
-        return [*found, folder]
-    for below in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        found += _under(below)
-    return found
-
-
-def _is_dicom(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return file.read(132)[128:] == b"DICM"
 
 
 def _name(path: Path, given: Path) -> str:
@@ -98,5 +65,9 @@ def _name(path: Path, given: Path) -> str:
         )
         folders = parts[:-1]
         parts = folders if stem.lower() in PLAIN else [*(folders if keep_folder else []), stem]
-    name = re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
-    return name[:80] or "case"
+    return _plain("-".join(parts))
+
+
+def _plain(name: str) -> str:
+    """Small letters, digits and hyphens; 80 at most."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:80] or "case"

@@ -1,13 +1,15 @@
 """One volume's way to a case: canonical, checked, without its table, cropped, resampled, projected, written."""
 
 import hashlib
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from raylift.data.prepare import body, check, crop, resample, views
+from raylift.data.prepare import body, check, crop, gates, masks, resample, skeleton, views
+from raylift.data.prepare.alike import likeness
 from raylift.data.prepare.profiles import Profile
 from raylift.data.store import LOWEST_HU, whole_hu, write_case
 from raylift.errors import BadInput
@@ -21,44 +23,99 @@ class Rejected(BadInput):
     """A volume that was read but does not fit the profile; the text is the reason."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What a case was made of: its scan's content hash and likeness, and what was noticed about it."""
+
+    content: str
+    likeness: list[float]  # empty: another case of the same CT tells it
+    notes: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scanned:
+    """The whole of a CT upright, and where the patient is in it; the masks and `small` are coarse."""
+
+    whole: Volume
+    small: Volume
+    mask: np.ndarray
+    lungs: np.ndarray | None
+
+
+def prepare_cases(
+    volume: Volume,
+    folder: Path,
+    *,
+    profile: Profile,
+    allow_short: bool,
+    patient: str,
+    settings: str,
+    labels: Path | None = None,
+    notes: Sequence[str] = (),
+) -> dict[str, Made]:
+    """Write all cases of one CT, the first into `folder`, and return them by id; raises `Rejected`.
+
+    `labels` is the file of its label map; `notes` are what the reader noticed.
+    """
+    told = dict(profile=profile, allow_short=allow_short, patient=patient, settings=settings, notes=notes)
+    return {folder.name: prepare_volume(volume, folder, **told)}
+
+
 def prepare_volume(
-    volume: Volume, folder: Path, *, profile: Profile, allow_short: bool, patient: str, settings: str
-) -> str:
-    """Write the case of `volume` into `folder` and return its scan's content hash; raises `Rejected`."""
+    volume: Volume,
+    folder: Path,
+    *,
+    profile: Profile,
+    allow_short: bool,
+    patient: str,
+    settings: str,
+    notes: Sequence[str] = (),
+) -> Made:
+    """Write the case of `volume` into `folder`; raises `Rejected`."""
     _refuse(check.not_a_ct(volume))
     volume = canonical(volume)
     _refuse(check.wrong_grid(volume.grid, profile, allow_short))
-    content = content_hash(volume)
-    scan = volume.grid
-    clean, cube, lungs = cleaned(volume, profile)
+    _refuse(gates.repeated_slices(volume))
+    _refuse(gates.missing_slices(volume))
+    content, look, scan = content_hash(volume), likeness(volume), volume.grid
+    found = find_patient(volume, profile)
+    del volume
+    notes = [*notes, *_looked_at(found, profile)]
+    clean, cube = alone(found, profile, scan)
     beams = views.beams_about(profile, cube)
-    clean, reason = views.before_panels(views.crossed(clean, cube, profile), beams)
+    kept = skeleton.kept(clean, profile)
+    seen = clean if profile.rays == "whole" else kept
+    seen, reason = views.before_panels(views.crossed(seen, cube, profile), beams)
     _refuse(reason)
-    source = replace(clean, hu=whole_hu(clean.hu, volume.source))
-    ct = resample.resampled(source, cube)
+    source = replace(seen, hu=whole_hu(seen.hu, seen.source))
+    ct = resample.resampled(source if profile.complete_rays else kept, cube)
+    further = views.further_beams(profile, cube, folder.name)
     write_case(
         folder,
         patient=patient,
         ct=ct,
         xrays=views.line_integrals(source, beams),
         beams=beams,
+        further=[(views.line_integrals(source, turned), turned) for turned in further],
+        labels=masks.of_cube(ct) if profile.masks else None,
         source=source if profile.keep_source else None,
         valid=resample.inside(cube, scan),
         notes={
             "content": content,
             "settings": settings,
-            "lungs": lungs,
+            "lungs": found.lungs is not None,
+            "noticed": notes,
             "values": "line_integral",
             "rays": profile.rays,
             "isocentre_lps_mm": cube.centre_mm.tolist(),
             "scan": {"shape": list(scan.shape), "spacing_mm": list(scan.spacing_mm)},
         },
     )
-    return content
+    return Made(content=content, likeness=look, notes=notes)
 
 
-def cleaned(volume: Volume, profile: Profile) -> tuple[Volume, Grid, bool]:
-    """The patient alone on an upright grid, the cube about the body, and whether lungs were found."""
+def find_patient(volume: Volume, profile: Profile) -> Scanned:
+    """The whole CT upright at the profile's source spacing, and the patient in it; refuses one back to front."""
     padded = replace(volume, hu=volume.hu.clip(LOWEST_HU))
     whole = resample.upright(padded, profile.source_spacing, multiple=body.COARSE)
     small = body.coarse(whole)
@@ -67,10 +124,31 @@ def cleaned(volume: Volume, profile: Profile) -> tuple[Volume, Grid, bool]:
         raise Rejected("no body found in it")
     lungs = body.lung_mask(small, mask)
     _refuse(check.back_to_front(small, mask, lungs))
-    cube = crop.cube_grid(profile, small, mask, lungs, volume.grid)
-    if profile.remove_table:
-        whole = body.without_table(whole, mask)
-    return resample.cut(whole, _box(mask, whole)), cube, lungs is not None
+    _refuse(gates.upside_down(small, mask, lungs))
+    return Scanned(whole=whole, small=small, mask=mask, lungs=lungs)
+
+
+def alone(found: Scanned, profile: Profile, scan: Grid) -> tuple[Volume, Grid]:
+    """The patient without the table, cut to his box, and the profile's cube about him."""
+    cube = crop.cube_grid(profile, found.small, found.mask, found.lungs, scan)
+    whole = body.without_table(found.whole, found.mask) if profile.remove_table else found.whole
+    return resample.cut(whole, _box(found.mask, whole)), cube
+
+
+def cleaned(volume: Volume, profile: Profile) -> tuple[Volume, Grid, bool]:
+    """The patient alone on an upright grid, the cube about the body, and whether lungs were found."""
+    found = find_patient(volume, profile)
+    return *alone(found, profile, volume.grid), found.lungs is not None
+
+
+def _looked_at(found: Scanned, profile: Profile) -> list[str]:
+    """What is noted about a patient cut off or full of metal; refused where X-rays of all of him are made of it."""
+    share = gates.cut_share(found.small, found.mask)
+    metal = gates.metal_ml(found.whole, found.mask, body.COARSE)
+    if profile.keeps == "body":
+        _refuse(gates.truncated(share))
+        _refuse(gates.full_of_metal(metal))
+    return gates.noted(share, metal)
 
 
 def _box(mask: np.ndarray, whole: Volume) -> tuple[slice, slice, slice]:

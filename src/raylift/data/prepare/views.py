@@ -1,5 +1,6 @@
 """The X-rays of a CT: always projected from 1 to 1.5 mm voxels, of the whole CT or of the part in the cube."""
 
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,15 +16,29 @@ from raylift.types import Beam, Grid, View, Volume
 CUBE_MM = 1.25  # voxels of the part in the cube  # ours
 
 
-def beams_about(profile: Profile, cube: Grid) -> dict[View, Beam]:
-    """The profile's beams with the cube's centre as their isocentre, absolute LPS."""
-    centre = tuple(float(c) for c in cube.centre_mm)
-    return {v: preset_beam(v, profile.preset, pixels=profile.pixels, isocentre_mm=centre) for v in profile.views}
+def beams_about(profile: Profile, cube: Grid, angle_deg: float | None = None) -> dict[View, Beam]:
+    """The profile's beams with the cube's centre as their isocentre, absolute LPS.
+
+    Of two views the first is turned about the body's axis until there are `angle_deg` between them, else the profile's.
+    """
+    turn = 90.0 - (profile.angle_deg if angle_deg is None else angle_deg)
+    turns = [turn if k == 0 and len(profile.views) == 2 else 0.0 for k in range(len(profile.views))]
+    place = dict(pixels=profile.pixels, isocentre_mm=tuple(float(c) for c in cube.centre_mm))
+    return {
+        view: preset_beam(view, profile.preset, primary_deg=by, **place)
+        for view, by in zip(profile.views, turns, strict=True)
+    }
+
+
+def further_beams(profile: Profile, cube: Grid, name: str) -> list[dict[View, Beam]]:
+    """The beams of the profile's further poses; the angles depend on the case's name alone, whoever prepares it."""
+    drawn = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
+    return [beams_about(profile, cube, float(a)) for a in drawn.uniform(*profile.between_deg, profile.poses).round(1)]
 
 
 def crossed(volume: Volume, cube: Grid, profile: Profile) -> Volume:
-    """What the rays cross: the whole CT, or what of it lies in the cube."""
-    if profile.rays == "whole":
+    """What the rays cross of `volume`: all of it, or what lies in the cube."""
+    if profile.rays != "cube":
         return volume
     count = round(profile.side_mm / CUBE_MM)
     return resampled(volume, Grid.canonical((count,) * 3, profile.side_mm / count, tuple(cube.centre_mm)))

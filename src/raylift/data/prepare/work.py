@@ -1,15 +1,20 @@
 """One worker's piece: a source read, each of its CTs prepared, and a record of it, so that it is not done twice."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 
 from raylift import io
-from raylift.data.atomic import write_json
-from raylift.data.prepare.find import Source
+from raylift.data.importers.source import Source, where
+from raylift.data.prepare import steps, vertebrae
 from raylift.data.prepare.profiles import Profile
-from raylift.data.prepare.steps import Rejected, prepare_volume
+from raylift.data.prepare.steps import Made, Rejected
 from raylift.errors import RayliftError
+from raylift.io.files import write_json
+
+ONE_CT = Lock()  # a process that is given several tasks at once still has one CT in memory
+RECORD = 2  # of the form of sources/<id>.json; one of another form is made again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +26,7 @@ class Task:
     profile: Profile
     allow_short: bool
     settings: str
-    patient: str | None  # None: nobody said
+    patient: str | None  # what patients.csv says; None: nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,50 +38,83 @@ class Outcome:
     patient: str
     rejected: list[tuple[str, str]]
     failed: list[tuple[str, str]]
+    looks: dict[str, list[float]] = field(default_factory=dict)  # case id -> likeness
+    noted: list[tuple[str, str]] = field(default_factory=list)  # taken or no CT at all, but to be known
     kept: bool = False  # finished by an earlier run
 
 
 def prepare_source(task: Task) -> Outcome:
     """Prepare the CTs of one source, or keep what an earlier run made of it."""
     record = task.out / "sources" / f"{task.source.id}.json"
-    name = task.source.path.name
     try:
-        key = {"fingerprint": task.source.fingerprint(), "settings": task.settings, "patient": task.patient}
+        key = {
+            "fingerprint": task.source.fingerprint(),
+            "settings": task.settings,
+            "patient": task.patient or task.source.patient,
+            "record": RECORD,
+        }
         kept = _finished(record, key, task)
         if kept is not None:
             return kept
-        volumes = io.read_cts(task.source.path)
-        patient = task.patient or io.patient_of(task.source.path) or task.source.id
+        with ONE_CT:
+            survey = io.survey_cts(task.source.path)
+            patient = key["patient"] or io.patient_of(task.source.path) or task.source.id
+            outcome = _prepare_cts(task, survey, patient)
     except (RayliftError, OSError) as error:  # not recorded: it may be whole next time
         reason = str(error) if isinstance(error, RayliftError) else (error.strerror or "cannot be read")
-        return Outcome(source=name, cases={}, patient="", rejected=[], failed=[(_where(task), _bare(reason, name))])
-    outcome = _prepare_volumes(task, volumes, patient)
+        return failed(task, reason)
     if not outcome.failed:
-        write_json(record, key | {"cases": outcome.cases, "owner": patient, "rejected": outcome.rejected})
+        told = {"cases": outcome.cases, "looks": outcome.looks, "owner": patient}
+        write_json(record, key | told | {"rejected": outcome.rejected, "noted": outcome.noted})
     return outcome
 
 
-def _prepare_volumes(task: Task, volumes: list, patient: str) -> Outcome:
-    cases: dict[str, str] = {}
-    rejected, failed = [], []
-    while volumes:
-        volume = volumes.pop(0)  # one CT in memory at a time
-        case = task.source.id if not cases else f"{task.source.id}-series-{len(cases) + 1}"
+def failed(task: Task, reason: str) -> Outcome:
+    """The outcome of a source that could not be read, or of which nobody heard again."""
+    name = task.source.path.name
+    told = [(where(task.source.path), reason.removeprefix(f"{name}: "))]
+    return Outcome(source=name, cases={}, patient="", rejected=[], failed=told)
+
+
+def _prepare_cts(task: Task, survey, patient: str) -> Outcome:
+    """One CT after the other; only the one that is worked on is in memory."""
+    place, name = where(task.source.path), task.source.path.name
+    cases: dict[str, Made] = {}
+    rejected, wrong = [], []
+    noted = [(place, f"no CT: {other}") for other in survey.others]
+    finest = min(task.profile.spacing, task.profile.source_spacing)
+    prepare_cases = vertebrae.prepare_cases if task.profile.keeps == "vertebra" else steps.prepare_cases
+    for k, ct in enumerate(survey.cts, 1):
+        if ct.grid is None:
+            rejected.append((place, ct.fault.removeprefix(f"{name}: ")))
+            continue
+        case = task.source.id if not cases else f"{task.source.id}-series-{k}"
         try:
-            content = prepare_volume(
-                volume,
+            made = prepare_cases(
+                ct.read(finest),
                 task.out / "cases" / case,
                 profile=task.profile,
                 allow_short=task.allow_short,
                 patient=patient,
                 settings=task.settings,
+                labels=task.source.labels,
+                notes=ct.notes,
             )
-            cases[case] = content
+            cases |= made
+            noted += [(case, note) for case, one in made.items() for note in one.notes]
         except Rejected as reason:
-            rejected.append((_where(task), str(reason)))
+            rejected.append((place, str(reason)))
         except RayliftError as error:
-            failed.append((_where(task), str(error)))
-    return Outcome(source=task.source.path.name, cases=cases, patient=patient, rejected=rejected, failed=failed)
+            wrong.append((place, str(error).removeprefix(f"{name}: ")))
+    return Outcome(
+        source=name,
+        cases={case: made.content for case, made in cases.items()},
+        looks={case: made.likeness for case, made in cases.items() if made.likeness},
+        patient=patient,
+        rejected=rejected,
+        failed=wrong,
+        noted=noted,
+    )
 
 
 def _finished(record: Path, key: dict, task: Task) -> Outcome | None:
@@ -89,20 +127,12 @@ def _finished(record: Path, key: dict, task: Task) -> Outcome | None:
         outcome = Outcome(
             source=task.source.path.name,
             cases=told["cases"],
+            looks=told["looks"],
             patient=told["owner"],
             rejected=[tuple(r) for r in told["rejected"]],
+            noted=[tuple(n) for n in told["noted"]],
             failed=[],
-            kept=True,
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return replace(outcome, kept=True) if same else None
-
-
-def _where(task: Task) -> str:
-    """The file's name with the folder it lies in: enough to find it, and no more of the machine."""
-    return "/".join(task.source.path.parts[-2:])
-
-
-def _bare(reason: str, name: str) -> str:
-    return reason.removeprefix(f"{name}: ")

@@ -1,0 +1,140 @@
+"""Faults of a CT that its voxels show: slices that repeat or are missing, a body that is cut off or upside down, metal.
+
+`check.py` asks what the numbers and the grid say; here each function looks at the picture, and gives a reason or None.
+"""
+
+import itertools
+
+import numpy as np
+from scipy import ndimage
+
+from raylift.types import Volume
+
+BLOCK_MM = 8.0  # planes are compared as means over squares of this side, which leaves no noise  # ours
+BODY_HU = -700.0  # what a square of the patient has on average at least  # ours
+JUMP = 1.6  # one slice missing among slices of 1.5 to 5 mm gives 1.74 to 2.15; twelve sound CTs up to 1.41  # ours
+UPPER = 75  # percentile over squares: a pad or the table's end is not the patient's step  # ours
+AROUND = 9  # planes that say what is usual  # ours
+STEP_HU = 2.0  # planes that differ by less are alike, whatever their neighbours do  # ours
+EDGE_MM = 7.5  # how near to the edge of the field the body's outline is cut by it  # ours
+CORNER_MM = 4.5  # outside the circle of a round field, beyond what resampling smears  # ours
+NOTED_CUT = 0.03  # of the body's outline  # ours
+MOST_CUT = 0.35  # shoulders that do not fit a chest's field come to 0.25  # ours
+METAL_HU = 2500.0  # no bone is so dense; iodine in a large vein can be  # ours
+NOTED_METAL_ML = 1.0  # ours
+MOST_METAL_ML = 20.0  # dense contrast and valves come to 9 mL, an artificial hip or spinal rods to more  # ours
+RIB_HU = (100.0, 700.0)  # ours
+LEAST_SLOPE = -0.1  # 0.17 to 0.33 in an upright chest, the same below 0 upside down  # ours
+
+
+def repeated_slices(volume: Volume) -> str | None:
+    """Neighbours along the body that are equal to the last bit, noise and all; `volume` is canonical."""
+    hu = volume.hu
+    repeats = [d for d in range(len(hu) - 1) if np.array_equal(hu[d], hu[d + 1]) and _has_noise(hu[d])]
+    if not repeats:
+        return None
+    return f"{len(repeats)} slices repeat their neighbours, the first is number {repeats[0] + 2} from the head"
+
+
+def _has_noise(plane: np.ndarray) -> bool:
+    """True where neighbours inside the body mostly differ; not so in a drawing, which may repeat itself."""
+    body = plane[:, 1:] > BODY_HU
+    return bool(body.any() and (plane[:, 1:] != plane[:, :-1])[body].mean() > 0.5)
+
+
+def missing_slices(volume: Volume) -> str | None:
+    """A step from one plane to the next that is larger than those around it; `volume` is canonical."""
+    steps = _steps(volume)
+    if len(steps) < AROUND:
+        return None
+    jump = steps / np.maximum(ndimage.median_filter(steps, AROUND, mode="nearest"), STEP_HU)
+    at = int(np.argmax(jump))
+    if jump[at] <= JUMP or at in (0, len(jump) - 1):
+        return None
+    return (
+        f"slices are missing between number {at + 1} and {at + 2} from the head: "
+        f"the step there is {jump[at]:.1f} times those around it"
+    )
+
+
+def _steps(volume: Volume) -> np.ndarray:
+    """How much each plane differs from the next where the patient is: the upper quarter of the squares, HU."""
+    planes = squares(volume)
+    steps = np.zeros(max(len(planes) - 1, 0))
+    for k, (one, other) in enumerate(itertools.pairwise(planes)):
+        body = (one > BODY_HU) | (other > BODY_HU)
+        if (one > BODY_HU).any() and (other > BODY_HU).any():  # a plane of air is the end of what was scanned
+            steps[k] = np.percentile(np.abs(one - other)[body], UPPER)
+    return steps
+
+
+def squares(volume: Volume) -> np.ndarray:
+    """The planes of `volume` as means over squares of 8 mm, clipped to -1000..400 HU, float32."""
+    side = [max(1, round(BLOCK_MM / s)) for s in volume.grid.spacing_mm[1:]]
+    rows, columns = (n // k for n, k in zip(volume.hu.shape[1:], side, strict=True))
+    cut = (plane[: rows * side[0], : columns * side[1]].clip(-1000, 400) for plane in volume.hu)
+    return np.stack([p.reshape(rows, side[0], columns, side[1]).mean((1, 3), dtype=np.float32) for p in cut])
+
+
+def cut_share(small: Volume, body: np.ndarray) -> float:
+    """How much of the body's outline lies on the edge of the scanner's field, 0 to 1; both are coarse and upright."""
+    outline = body & ~ndimage.binary_erosion(body, np.ones((1, 3, 3), bool))
+    rows, columns = body.shape[1:]
+    y, x = (np.abs(np.arange(n) - (n - 1) / 2) for n in (rows, columns))
+    near = max(1.0, EDGE_MM / small.grid.spacing_mm[1])
+    edge = (y[:, None] > rows / 2 - near) | (x > columns / 2 - near)
+    radius, beyond = np.hypot(y[:, None], x), min(rows, columns) / 2
+    outside = small.hu[:, radius > beyond + CORNER_MM / small.grid.spacing_mm[1]]
+    if outside.size and (outside < -995).mean() > 0.98 and outside.max() < BODY_HU:  # padded round a circle
+        edge |= radius > beyond - near
+    return float((outline & edge).sum() / max(outline.sum(), 1))
+
+
+def truncated(share: float) -> str | None:
+    """So much of the outline cut that the X-rays would miss what they cross."""
+    if share <= MOST_CUT:
+        return None
+    return f"the field of view cuts off {share:.0%} of the body's outline; more than {MOST_CUT:.0%} is too much"
+
+
+def metal_ml(whole: Volume, body: np.ndarray, coarse: int) -> float:
+    """The volume denser than any bone inside the body, mL; `body` has voxels of `coarse` times those of `whole`."""
+    inside = body.repeat(coarse, 0).repeat(coarse, 1).repeat(coarse, 2)
+    return float(((whole.hu > METAL_HU) & inside).sum() * np.prod(whole.grid.spacing_mm) / 1000)
+
+
+def full_of_metal(volume_ml: float) -> str | None:
+    """So much metal that its streaks are everywhere."""
+    if volume_ml <= MOST_METAL_ML:
+        return None
+    return f"{volume_ml:.0f} mL above {METAL_HU:.0f} HU in the body: metal; up to {MOST_METAL_ML:.0f} mL is taken"
+
+
+def upside_down(small: Volume, body: np.ndarray, lungs: np.ndarray | None) -> str | None:
+    """Ribs that rise towards the front: they fall, in everybody. None where there are no lungs to look around."""
+    if lungs is None:
+        return None
+    slope = rib_slope(small, body, lungs)
+    if slope >= LEAST_SLOPE:
+        return None
+    return "its ribs rise towards the front: head and feet are exchanged (a feet-first scan with wrong orientation?)"
+
+
+def rib_slope(small: Volume, body: np.ndarray, lungs: np.ndarray) -> float:
+    """How far bones beside the lungs fall towards the front, -1 to 1: the correlation of two slopes of the HU."""
+    bone = ndimage.gaussian_filter(small.hu.clip(*RIB_HU).astype(np.float32), 0.7)
+    columns = np.flatnonzero(lungs.any((0, 1)))
+    aside = np.abs(np.arange(lungs.shape[2]) - columns[[0, -1]].mean()) > (columns[-1] - columns[0]) / 6
+    near = ndimage.binary_dilation(lungs, iterations=5) & body & aside
+    down, back = np.gradient(bone, axis=0)[near], np.gradient(bone, axis=1)[near]
+    return float((down * back).sum() / max(np.sqrt((down**2).sum() * (back**2).sum()), 1e-6))
+
+
+def noted(share: float, volume_ml: float) -> list[str]:
+    """What is taken all the same but should be known."""
+    notes = []
+    if share > NOTED_CUT:
+        notes.append(f"the field of view cuts off {share:.0%} of the body's outline")
+    if volume_ml > NOTED_METAL_ML:
+        notes.append(f"{volume_ml:.1f} mL above {METAL_HU:.0f} HU in the body: metal or dense contrast")
+    return notes
