@@ -2,12 +2,12 @@
 
     python bench/inference.py [--model NAME ... | --all] [--size 32] [--full] [--x2ct-size 128] [--rounds 3]
 
-First each model, evaluation mode, batch of 1, float32: on a CPU with the options of its tiny copy at `--size` voxels a
-side, with a GPU or `--full` the paper's net. Then X2CT-GAN at the paper's widths and `--x2ct-size`: the plain network
-(float32, contiguous, with the auxiliary heads that nothing reads) against channels-last volumes, bf16 and the network
-without those heads, same weights, one process, in turn in each round; ratios are medians over the rounds,
-differences the largest of the output (whose window is 1 wide). Its weights are drawn, not trained. Rows are appended to
-history.csv.
+First each model, evaluation mode, batch of 1, float32: on a CPU with the options of its tiny copy at `--size` voxels
+a side, with a GPU or `--full` the paper's net. Then X2CT-GAN at the paper's widths and `--x2ct-size`: the plain
+network (float32, contiguous, with the auxiliary heads that nothing reads) against channels-last volumes, bf16, the
+network without those heads, and that with the layers that `raylift reconstruct` uses on a CPU, same weights, one
+process, in turn in each round; ratios are medians over the rounds, differences the largest of the output (whose
+window is 1 wide). Its weights are drawn, not trained. Rows are appended to history.csv.
 """
 
 import argparse
@@ -42,18 +42,20 @@ from torch import Tensor, nn
 from raylift import models
 from raylift.data.store import Batch
 from raylift.errors import RayliftError
+from raylift.models.quick import quick
 from raylift.models.spec import Model
 
 GOAL, NEAR = 2.0, 1e-3  # times the plain network's speed, and how near to its output
 
-# name: with auxiliary heads, layout, precision
+# name: with auxiliary heads, layout, precision, with the layers of `models.quick`
 WAYS = {
-    "plain": (True, "contiguous", "float32"),
-    "channels-last": (True, "channels-last", "float32"),
-    "bf16": (True, "contiguous", "bf16"),
-    "pruned heads": (False, "contiguous", "float32"),
-    "pruned, channels-last": (False, "channels-last", "float32"),
-    "pruned, channels-last, bf16": (False, "channels-last", "bf16"),
+    "plain": (True, "contiguous", "float32", False),
+    "channels-last": (True, "channels-last", "float32", False),
+    "bf16": (True, "contiguous", "bf16", False),
+    "pruned heads": (False, "contiguous", "float32", False),
+    "pruned, channels-last": (False, "channels-last", "float32", False),
+    "pruned, channels-last, bf16": (False, "channels-last", "bf16", False),
+    "pruned, quick layers": (False, "contiguous", "float32", True),
 }
 
 
@@ -107,25 +109,29 @@ def x2ct(size: int, settings: Sequence[str]) -> Model:
     )
 
 
-def nets_of(model: Model) -> dict[str, nn.Module]:
-    """A net for each way, all with the plain one's weights."""
+def nets_of(model: Model, ways: Sequence[str]) -> dict[str, nn.Module]:
+    """A net for each of the ways, all with the plain one's weights."""
     plain = model.build(torch.Generator().manual_seed(0)).eval()
     lean = model.build(torch.Generator().manual_seed(0), auxiliary_heads=False).eval()
     lean.load_state_dict({name: plain.state_dict()[name] for name in lean.state_dict()})
     nets = {}
-    for name, (heads, layout, _) in WAYS.items():
+    for name, (heads, layout, _, quicker) in WAYS.items():
+        if name not in ways:
+            continue
         nets[name] = copy.deepcopy(plain if heads else lean).to(device())
         lay_out(tensors_of(nets[name]), layout)
+        if quicker:
+            quick(nets[name])
     return nets
 
 
 def ways_of(options: argparse.Namespace) -> None:
     """X2CT-GAN's table of ratios, and whether the goal is met."""
     model = x2ct(options.x2ct_size, options.x2ct_set)
-    nets, batch = nets_of(model), ball(model).to(device())
+    nets, batch = nets_of(model, ["plain", *options.ways]), ball(model).to(device())
     jobs, answers = {}, {}
-    for name, (_, _, precision) in WAYS.items():
-        jobs[name] = _job(model, nets[name], batch, precision, answers, name)
+    for name, net in nets.items():
+        jobs[name] = _job(model, net, batch, WAYS[name][2], answers, name)
     memory = {name: peak_mib(job) for name, job in jobs.items()}  # compiles, too
     memory = {name: None if peak is None else peak + mib(tensors_of(nets[name])) for name, peak in memory.items()}
     times = interleaved(jobs, options.rounds)
@@ -134,13 +140,13 @@ def ways_of(options: argparse.Namespace) -> None:
     print(f"\n{model.name} at {model.size}³, {options.rounds} rounds; the plain output's SD is {spread:.3g}\n")
     print_head(["way", "s a volume", "times plain", "largest difference", "MiB"])
     rows = []
-    for name in WAYS:
+    for name in nets:
         seconds = median(times[name])
         faster = f"{ratio(times, 'plain', name):.2f}"
         print_row([name, f"{seconds:.3f}", faster, f"{away[name]:.1e}", cell(memory[name])])
         rows.append((model.name, model.size, f"inference {device()} {name}", seconds, memory[name]))
     append(options.history, rows)
-    judge({name: ratio(times, "plain", name) for name in WAYS}, away)
+    judge({name: ratio(times, "plain", name) for name in nets}, away)
 
 
 def _job(model: Model, net: nn.Module, batch: Batch, precision: str, answers: dict[str, Tensor], name: str):
@@ -172,6 +178,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--full", action="store_true", default=torch.cuda.is_available(), help="the paper's size")
     parser.add_argument("--x2ct-size", type=int, default=128, help="voxels a side of X2CT-GAN's comparison; 0: none")
     parser.add_argument("--x2ct-set", nargs="+", default=[], metavar="KEY=VALUE", help="options of its net")
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS, help="beside the plain network")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--history", type=Path, default=HISTORY)
     options = parser.parse_args(words)

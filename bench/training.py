@@ -11,6 +11,7 @@ memory is the step's peak with weights, gradients and the optimiser's state. Row
 
 import argparse
 import gc
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -25,6 +26,7 @@ from measure import (
     append,
     ball,
     cell,
+    cores,
     interleaved,
     lay_out,
     machine,
@@ -49,6 +51,11 @@ from raylift.train.step import Players, update
 
 SETTINGS = [f"{layout} {precision}" for precision, layout in product(PRECISIONS, LAYOUTS)]
 HEAD = ["model", "size", "batch", "options", "setting", "s a step", "samples a s", "times the first", "MiB"]
+
+
+def busy() -> str:
+    """A remark for the record where more processes want to run than there are cores; the ratios suffer less."""
+    return " beside other work" if hasattr(os, "getloadavg") and os.getloadavg()[0] > cores() + 0.5 else ""
 
 
 def device() -> str:
@@ -125,7 +132,7 @@ def print_table(options: argparse.Namespace) -> None:
         for setting, seconds, faster, memory in found:
             numbers = [f"{seconds:.3f}", f"{count / seconds:.2f}", f"{faster:.2f}", cell(memory)]
             print_row([*start, setting, *numbers])
-        about = f"training {device()} {kind} batch {count}"
+        about = f"training {device()} {kind} batch {count}{busy()}"
         append(options.history, [(model.name, model.size, f"{about} {s}", t, m) for s, t, _, m in found])
         gc.collect()
 

@@ -505,6 +505,8 @@ def dataset_like(**changes) -> store.Dataset:
         "folder": Path("set"),
         "profile": "chest",
         "preset": "chest",
+        "rays": "whole",
+        "gamma": None,
         "spacing": 2.5,
         "size": 128,
         "views": (View.PA, View.LAT),

@@ -21,6 +21,7 @@ from raylift.estimate import Clock, choose, cube_of, infer, run
 from raylift.inputs import Shot, check_count, read_shots
 from raylift.io.files import shown
 from raylift.models import Model
+from raylift.models.quick import quick
 from raylift.models.weights import find_weights, load_weights, read_model, sha256, weights_folder
 from raylift.panels import for_net, for_rays
 from raylift.types import Beam, Volume, Xray
@@ -126,8 +127,8 @@ def find_model(name: str | PathLike) -> tuple[Model, Path | None]:
 
 
 def load_net(model: Model, folder: Path | None) -> nn.Module:
-    """The net, ready for use."""
-    return model.build().eval() if folder is None else load_weights(model, folder)
+    """The net, ready for use, with the layers that are quick in use."""
+    return quick(model.build().eval() if folder is None else load_weights(model, folder))
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def backproject(
     for pictures, volume in zip(columns_first.numpy(), total.numpy(), strict=True):
         lines = np.zeros((height, width, depth), volume.dtype)
         _backproject_one(pictures, lines, table.numpy(), affine.numpy())
-        _share(kernels.lay_d_first, shape[1], lines, volume)
+        in_threads(kernels.lay_d_first, shape[1], lines, volume)
     return total
 
 
@@ -58,7 +58,7 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="raylift-projector")
 
 
-def _share(loop, tasks: int, *arguments) -> None:
+def in_threads(loop, tasks: int, *arguments) -> None:
     """Run `loop` over all its tasks in torch's number of threads."""
     threads = min(torch.get_num_threads(), tasks)
     if threads < 2:
@@ -78,7 +78,7 @@ def _lines(volume: Float[Tensor, "D H W"]) -> np.ndarray:
     depth, height, width = volume.shape
     room = np.zeros(height * width * depth + kernels.TABLE, volume.numpy().dtype)  # look-ups load past the end
     lines = room[: -kernels.TABLE].reshape(height, width, depth)
-    _share(kernels.lay_d_last, height, volume.numpy(), lines)
+    in_threads(kernels.lay_d_last, height, volume.numpy(), lines)
     return lines
 
 
@@ -103,12 +103,12 @@ def _project_one(lines: np.ndarray, pictures: np.ndarray, table: np.ndarray, aff
         if rectified:
             for a, p in ((1, 2), (2, 1)):
                 layout = (sizes[a], sizes[p], strides[a], strides[p], a)
-                _share(kernels.rectified_forward, len(views) * tiles, flat, *layout, rays, affine, spacing, out)
+                in_threads(kernels.rectified_forward, len(views) * tiles, flat, *layout, rays, affine, spacing, out)
         else:
             parts = -(-pictures.shape[2] // kernels.ROWS)
             for axis in range(3):
                 tasks = len(views) * tiles * parts
-                _share(kernels.general_forward, tasks, flat, sizes, strides, axis, rays, affine, spacing, out)
+                in_threads(kernels.general_forward, tasks, flat, sizes, strides, axis, rays, affine, spacing, out)
         pictures[views] = out
 
 
@@ -122,16 +122,18 @@ def _backproject_one(pictures: np.ndarray, lines: np.ndarray, table: np.ndarray,
         for view in views:
             for axis in range(3):
                 rays = np.empty((pictures.shape[1], 7, pictures.shape[2]), pictures.dtype)
-                _share(kernels.lay_rays, pictures.shape[1], pictures[view], table[view], affine, spacing, axis, rays)
+                in_threads(
+                    kernels.lay_rays, pictures.shape[1], pictures[view], table[view], affine, spacing, axis, rays
+                )
                 if rays[:, 6].any():
                     tasks = -(-sizes[axis] // GENERAL_BLOCK)
-                    _share(kernels.general_adjoint, tasks, flat, sizes, strides, axis, rays, GENERAL_BLOCK)
+                    in_threads(kernels.general_adjoint, tasks, flat, sizes, strides, axis, rays, GENERAL_BLOCK)
 
 
 def _backproject_rectified(pictures, flat, sizes, strides, table, affine, spacing) -> None:
     for axis in (1, 2):
         weighed = np.empty(pictures.shape, pictures.dtype)
-        _share(kernels.weigh, len(table) * pictures.shape[1], pictures, table, affine, spacing, axis, weighed)
+        in_threads(kernels.weigh, len(table) * pictures.shape[1], pictures, table, affine, spacing, axis, weighed)
         layout = (sizes[axis], sizes[3 - axis], strides[axis], strides[3 - axis], axis)
         tasks = -(-sizes[axis] // RECTIFIED_BLOCK)
-        _share(kernels.rectified_adjoint, tasks, flat, *layout, table, spacing, weighed, RECTIFIED_BLOCK)
+        in_threads(kernels.rectified_adjoint, tasks, flat, *layout, table, spacing, weighed, RECTIFIED_BLOCK)

@@ -2,6 +2,18 @@
 
 from raylift.train.log import Progress, progress_bar, read_log
 from raylift.train.loop import train
+from raylift.train.rehearse import Rehearsal, rehearse
 from raylift.train.run import Run, export_weights, open_run, read_recipe
 
-__all__ = ["Progress", "Run", "export_weights", "open_run", "progress_bar", "read_log", "read_recipe", "train"]
+__all__ = [
+    "Progress",
+    "Rehearsal",
+    "Run",
+    "export_weights",
+    "open_run",
+    "progress_bar",
+    "read_log",
+    "read_recipe",
+    "rehearse",
+    "train",
+]

@@ -1,9 +1,8 @@
-"""The folders `last/` and `best/`: written beside their place, moved in whole, the one before kept."""
+"""The folders `last/` and `best/`, each with the one before it kept beside it."""
 
 import json
 import logging
 import pickle
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from raylift.data.atomic import as_json, flush
 from raylift.errors import BadInput
+from raylift.io.files import as_json, whole_folder
 from raylift.models.spec import Model
 from raylift.models.weights import damage, describe, fill, read_tensors, write_hashes, write_tensors
 from raylift.train.schedule import Ema
@@ -24,25 +23,13 @@ log = logging.getLogger(__name__)
 
 def write_folder(folder: Path, files: Mapping[str, Callable[[Path], None]], *, keep: bool = False) -> None:
     """Put a new folder in the place of `folder`, kept as `<name>.previous` if `keep`; a kill loses neither."""
-    new, previous = folder.with_name(f"{folder.name}.new"), folder.with_name(f"{folder.name}.previous")
-    shutil.rmtree(new, ignore_errors=True)
-    try:
-        new.mkdir(parents=True)
+    with whole_folder(folder, keep=keep) as new:
         for name, write in files.items():
-            write(new / name)
+            try:
+                write(new / name)
+            except SafetensorError as error:
+                raise BadInput(f"{folder / name} cannot be written: {error}; what was there before is whole") from None
         write_hashes(new)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(new, ignore_errors=True)
-        raise BadInput(f"{folder} cannot be written: {error}; what was there before is whole") from None
-    for path in (*new.iterdir(), new):
-        flush(path)
-    if folder.exists():
-        shutil.rmtree(previous, ignore_errors=True)
-        folder.rename(previous)
-    new.rename(folder)
-    flush(folder.parent)
-    if not keep:
-        shutil.rmtree(previous, ignore_errors=True)
 
 
 def write_last(out: Path, players: Players, ema: Ema | None, state: Mapping[str, Any]) -> None:
@@ -64,7 +51,7 @@ def write_last(out: Path, players: Players, ema: Ema | None, state: Mapping[str,
 
 def write_best(out: Path, model: Model, net: nn.Module, ema: Ema | None) -> None:
     """The weights to use: the running mean where there is one."""
-    write_folder(out / "best", _weights(model, net.state_dict() if ema is None else ema.tensors))
+    write_folder(out / "best", _weights(model, net.state_dict() if ema is None else ema.tensors), keep=True)
 
 
 def _weights(model: Model, tensors: Mapping[str, Tensor]) -> dict[str, Callable[[Path], None]]:
@@ -77,14 +64,14 @@ def _weights(model: Model, tensors: Mapping[str, Tensor]) -> dict[str, Callable[
 def newest(out: Path) -> Path | None:
     """The complete checkpoint that got furthest; one that is damaged is passed over with a warning."""
     found: list[tuple[int, Path]] = []
-    for name in ("last", "last.new", "last.previous"):
+    for name in ("last", "last.previous"):
         folder = out / name
         if not folder.is_dir():
             continue
         fault = damage(folder)
         if fault is None:
             found.append((json.loads((folder / "state.json").read_text(encoding="utf-8"))["step"], folder))
-        elif name != "last.new":  # a kill while it was written leaves that one incomplete
+        else:
             log.warning("%s; the checkpoint before it is taken", fault)
     return max(found)[1] if found else None
 

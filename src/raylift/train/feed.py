@@ -14,6 +14,7 @@ from torch import Tensor
 
 from raylift.data import augment, store
 from raylift.data.store import Batch, Case
+from raylift.data.variants import drawn_variant
 from raylift.errors import BadInput
 from raylift.models.spec import Model, Recipe
 from raylift.types import Beam, Grid, View
@@ -34,12 +35,14 @@ def moved_case(
     *,
     rays: Literal["whole", "cube"] = "whole",
     device: torch.device | str = "cpu",
+    kind: Literal["paired", "xctnet"] = "paired",
 ) -> tuple[Float[Tensor, "V rows cols"], Float[Tensor, "1 D H W"], Bool[Tensor, "1 D H W"] | None]:
     """Line integrals, HU and valid mask of the case's patient, moved and varied at random, at the model's size.
 
     Where the case keeps its whole CT that is moved and projected, else its cube.
     """
-    n, movement = model.size, augment.draw(generator)
+    n, variant = model.size, drawn_variant(generator) if kind == "xctnet" else None
+    movement = augment.draw(generator) if variant is None else variant.movement
     side = np.multiply(case.grid.spacing_mm, case.grid.shape)
     cube = Grid.canonical((n, n, n), side / n, tuple(case.grid.centre_mm))
     beams = _beams(case, model.views, n)
@@ -47,6 +50,8 @@ def moved_case(
     hu, grid = (case.ct(), case.grid) if source is None else (source.hu, source.grid)
     hu = torch.from_numpy(np.array(hu)).to(device)
     moved, xrays = augment.apply(movement, hu, grid, cube=cube, beams=beams, rays="cube" if source is None else rays)
+    if variant is not None:
+        xrays = variant.look(xrays)
     return xrays, moved[None], _moved_mask(case, movement, cube, device)
 
 
@@ -110,16 +115,19 @@ class Feed:
 
     def _batch(self, step: int, index: int, numbers: Sequence[int]) -> Batch:
         cases = [self.cases[number] for number in numbers]
-        if self.recipe.augment == "none":
-            return store.load_batch(cases, views=self.model.views, size=self.model.size)
         places = [drawn_seed(self.recipe.seed, PICTURES, step, index, self.rank, k) for k in range(len(cases))]
+        if self.recipe.augment == "none":
+            poses = None
+            if self.recipe.poses == "any":
+                poses = [place % len(case.poses) for place, case in zip(places, cases, strict=True)]
+            return store.load_batch(cases, views=self.model.views, size=self.model.size, poses=poses)
         return self._moved(cases, [torch.Generator().manual_seed(place) for place in places])
 
     def _moved(self, cases: Sequence[Case], generators: Sequence[torch.Generator]) -> Batch:
         """A batch of moved patients, each by its own generator."""
         n, views = self.model.size, self.model.views
         moved = [
-            moved_case(case, self.model, generator, rays=self.rays, device=self.device)
+            moved_case(case, self.model, generator, rays=self.rays, device=self.device, kind=self.recipe.augment)
             for case, generator in zip(cases, generators, strict=True)
         ]
         xrays, hu, masks = zip(*moved, strict=True)

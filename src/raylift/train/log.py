@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from raylift.data.atomic import write_file
+from raylift.io.files import write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +57,10 @@ def cut_log(path: Path, step: int) -> None:
         try:
             if json.loads(line)["step"] > step:
                 break
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             break  # half a line: the kill came while it was written
         kept.append(line + "\n")
-    write_file(path, lambda partial: partial.write_text("".join(kept), encoding="utf-8"))
+    write_text(path, "".join(kept))
 
 
 def as_line(row: dict[str, Any]) -> str:

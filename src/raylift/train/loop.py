@@ -9,18 +9,20 @@ from typing import Any
 
 import torch
 
-from raylift.data.atomic import write_json
 from raylift.data.store import Batch, Case
 from raylift.errors import OutOfMemory, RayliftError
+from raylift.io.files import sweep, write_json
 from raylift.models.spec import Model, Recipe
 from raylift.train import checkpoint
 from raylift.train.feed import NET, Feed, drawn_seed
 from raylift.train.log import Clock, Progress, as_line, cut_log
+from raylift.train.memory import check_memory
 from raylift.train.run import Run, begin, write_card
 from raylift.train.schedule import Ema, Plan, Plateau, learning_rate
 from raylift.train.start import make_accelerator, make_plan, make_players, material, stop_signals
 from raylift.train.step import Outcome, Players, check_recipe, update
-from raylift.train.validate import validate
+from raylift.train.track import begin_tracking, check_trackers, show, tell
+from raylift.train.validate import middle_slices, validate
 
 log = logging.getLogger(__name__)
 
@@ -61,17 +63,21 @@ def train(
     device: str | None = None,
     progress: Callable[[Progress], None] | None = None,
     cases: Mapping[str, Sequence[Case]] | None = None,
+    trackers: Sequence[str] = (),
+    memory_check: bool = True,
 ) -> Run:
     """Train `model` by `recipe` on the data set's "train" split; the run's folder `out` is filled as it goes on.
 
     `steps` replaces the recipe's epochs, and the schedule spans it. `resume` goes on where a run stopped, or begins
     it; with other `steps` the schedule spans the new number. `cases` ("train", "val") stand in for a data set's own.
+    `trackers` ("mlflow", "wandb") hear what TensorBoard hears. Without `memory_check` an update that will not fit is
+    tried nevertheless.
     The weights to use are in `out/best`: lowest loss on the "val" split, or in training where there is none.
     """
     out = Path(out)
     check_recipe(model, recipe)
     model, cases, about = material(model, recipe, dataset_folder, cases)
-    accelerator = make_accelerator(recipe, device, out)
+    accelerator = make_accelerator(recipe, device, out, check_trackers(trackers))
     feed = Feed(
         cases=cases["train"],
         model=model,
@@ -82,7 +88,10 @@ def train(
         rays=about["rays"],
     )
     plan = make_plan(recipe, len(cases["train"]), steps)
+    if memory_check:
+        check_memory(model, recipe, accelerator.device, accelerator.num_processes)
     if accelerator.is_main_process:
+        sweep(out)
         begin(out, model, recipe, plan, about=about, resume=resume)
     accelerator.wait_for_everyone()
     with torch.random.fork_rng(devices=[]), stop_signals() as stopped:
@@ -90,9 +99,9 @@ def train(
         state = _resumed(out, players, ema) if resume else State()
         if accelerator.is_main_process:
             cut_log(out / "log.jsonl", state.step)
-        accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": state.step}})
+        begin_tracking(accelerator, recipe, state.step)
         try:
-            Loop(out, players, ema, state, plan, feed, cases.get("val", ()), stopped, progress).go()
+            Loop(out, players, ema, state, plan, feed, cases.get("val", []), stopped, progress).go()
         except torch.OutOfMemoryError as error:
             raise OutOfMemory(
                 f"{model.name} does not fit the device's memory at batch_size={recipe.batch_size} ({error}); try "
@@ -205,6 +214,8 @@ class Loop:
         state.epoch_sum, state.epoch_count = 0.0, 0
         state.history.append(row)
         self._tell(row)
+        shown = (*self.judged, *self.feed.cases)[0]
+        show(players.accelerator, middle_slices(players, self.ema, shown), state.step)
         if row["loss"] is None or row["loss"] != row["loss"]:
             return
         state.plateau.after(row["loss"], players.recipe.patience)
@@ -230,8 +241,7 @@ class Loop:
         if accelerator.is_main_process:
             self.stream.write(as_line(dict(row)))
             self.stream.flush()
-            numbers = {f"{row['kind']}/{k}": v for k, v in row.items() if isinstance(v, float)}
-            accelerator.log(numbers, step=row["step"])
+            tell(accelerator, row)
 
     def _anyone(self, here: bool) -> bool:
         """True where any of the processes says so."""

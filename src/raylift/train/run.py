@@ -1,6 +1,8 @@
 """The run folder: recipe, model, versions, split hash, log, `last/`, `best/`, and the card that tells of it."""
 
+import hashlib
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -13,8 +15,8 @@ from typing import Any
 import torch
 
 from raylift import DISCLAIMER, __version__
-from raylift.data.atomic import as_json, write_file, write_json
 from raylift.errors import BadInput
+from raylift.io.files import as_json, write_json, write_text
 from raylift.models.spec import Model, Recipe
 from raylift.models.weights import (
     describe,
@@ -122,26 +124,37 @@ def _circumstances() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "begun": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
+        "source": source_hash(),
     }
 
 
+def source_hash() -> str:
+    """The first 16 hex digits of the SHA-256 of the Python files, the same for any copy of the same sources."""
+    root, found = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()[:16]
+
+
 def _commit() -> str | None:
-    """The source tree's git commit, with '+' where files were changed since; None outside a repository."""
+    """The source tree's git commit, with '+' where files were changed since; outside a repository what RAYLIFT_COMMIT
+    says, or None.
+    """
     here = Path(__file__).parent
-    try:
+    try:  # a file that is installed inside somebody else's repository is not tracked there
         ask = lambda *words: subprocess.run(  # noqa: E731
             ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10, check=True
         ).stdout.strip()
+        ask("ls-files", "--error-unmatch", Path(__file__).name)
         return ask("rev-parse", "HEAD") + ("+" if ask("status", "--porcelain", "--", str(here.parent)) else "")
     except (OSError, subprocess.SubprocessError):
-        return None
+        return os.environ.get("RAYLIFT_COMMIT") or None
 
 
 def write_card(out: Path, model: Model, recipe: Recipe, state: Mapping[str, Any]) -> None:
     """Write `card.md`: what the weights are, what they were trained on and how, the numbers, and what they are not."""
     run = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    text = card(model, recipe, run, state)
-    write_file(out / "card.md", lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(out / "card.md", card(model, recipe, run, state))
 
 
 def card(model: Model, recipe: Recipe, run: Mapping[str, Any], state: Mapping[str, Any]) -> str:
@@ -162,12 +175,18 @@ def card(model: Model, recipe: Recipe, run: Mapping[str, Any], state: Mapping[st
         f"({recipe.schedule}), loss {losses}, augmentation {recipe.augment}, seed {recipe.seed}.",
         f"- Time: {state['seconds'] / 3600:.2f} hours on {run['device']}; updates skipped as not finite: "
         f"{state['skipped']}.",
-        f"- raylift {run['versions']['raylift']}, torch {run['versions']['torch']}, "
-        f"commit {run['commit'] or 'unknown'}.",
+        f"- raylift {run['versions']['raylift']}, torch {run['versions']['torch']}, {_origin(run)}.",
         "",
         *_numbers(state.get("history", [])),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _origin(run: Mapping[str, Any]) -> str:
+    """Which sources trained the net."""
+    if run["commit"]:
+        return f"commit {run['commit']}"
+    return f"commit not recorded (a copy without its history), hash of the sources {run.get('source', 'not recorded')}"
 
 
 def _numbers(history: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType, ProjectConfiguration
 
-from raylift.data.prepare import profiles
+from raylift.blocks.checks import refuse_narrow_bf16
+from raylift.blocks.init import channels_last
 from raylift.data.store import Case, open_dataset
 from raylift.errors import BadInput
 from raylift.fit import check_fit
@@ -22,6 +24,7 @@ from raylift.train.schedule import Ema, Plan
 from raylift.train.step import Players, make_optimiser
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # a cluster's words for "your time is up"
+REPLICAS = {DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU}  # each holds the whole net
 Cases = Mapping[str, Sequence[Case]]
 
 
@@ -34,10 +37,18 @@ def material(
     if folder is not None:
         dataset = open_dataset(folder)
         check_fit(model, dataset)
+        model = replace(model, gamma=dataset.gamma, complete_rays=dataset.complete_rays)
         if isinstance(model.target, ZScore):
             model = replace(model, target=dataset.target)
         about = {"data": dataset.folder.name, "profile": dataset.profile, "split_hash": dataset.split_hash}
-        about["rays"] = profiles.get(dataset.profile, dataset.preset).rays
+        about["rays"] = "cube" if dataset.rays == "cube" else "whole"  # of the source, which holds what is kept
+        if recipe.augment == "xctnet" and model.xray_values != "input":
+            raise BadInput(f"{model.name} reads attenuation off its X-rays, and augment=xctnet changes their scale")
+        if recipe.augment != "none" and not dataset.complete_rays:
+            raise BadInput(
+                f"{dataset.folder}: its X-rays show more than its cubes hold, so a moved cube has no X-rays; "
+                "take --set augment=none"
+            )
         if cases is None:
             cases = {name: dataset.cases(name) for name in ("train", "val") if name in dataset.splits}
     if cases is None or not cases.get("train"):
@@ -54,31 +65,47 @@ def make_plan(recipe: Recipe, count: int, steps: int | None) -> Plan:
     return Plan(steps=steps or recipe.epochs * epoch_steps, epoch_steps=epoch_steps)
 
 
-def make_accelerator(recipe: Recipe, device: str | None, out: Path) -> Accelerator:
-    """Accelerate's engine on the device, in the recipe's precision."""
+def make_accelerator(
+    recipe: Recipe, device: str | None, out: Path | None = None, trackers: Sequence[str] = ()
+) -> Accelerator:
+    """Accelerate's engine on the device, in the recipe's precision; `trackers` write into `out`."""
     if device not in (None, "cpu", "cuda"):
-        raise BadInput(f"device '{device}': cpu or cuda")
+        raise BadInput(f"device '{device}': cpu or cuda; CUDA_VISIBLE_DEVICES chooses which GPU")
     if device == "cuda" and not torch.cuda.is_available():
         raise BadInput("no CUDA device is here; leave --device out, or say --device cpu")
     if recipe.precision == "fp16" and (device == "cpu" or not torch.cuda.is_available()):
         raise BadInput("precision fp16 needs a GPU; --set precision=bf16 works on a CPU")
     if not torch.distributed.is_initialized():  # an earlier training in this process may have chosen otherwise
         AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(
-        mixed_precision=recipe.precision, cpu=device == "cpu", log_with="tensorboard", project_dir=str(out)
+    place = ProjectConfiguration(project_dir=str(out), logging_dir=str(out / "tensorboard")) if out else None
+    engine = Accelerator(
+        mixed_precision=recipe.precision, cpu=device == "cpu", log_with=list(trackers) or None, project_config=place
     )
+    if engine.distributed_type not in REPLICAS:
+        raise BadInput(
+            f"accelerate was launched for {engine.distributed_type.value}; each process holds the whole net here: "
+            "launch with --multi_gpu or torchrun (see docs/training.md)"
+        )
+    return engine
 
 
 def make_players(model: Model, recipe: Recipe, accelerator: Accelerator) -> tuple[Players, Ema | None]:
     """The nets with weights drawn from the recipe's seed, their optimisers, and the running mean where there is one."""
     generator = torch.Generator().manual_seed(recipe.seed)
+    on_cpu = accelerator.device.type == "cpu"
     net = model.build(generator).train()
+    if on_cpu:
+        refuse_narrow_bf16(channels_last(net))
     players = Players(
         accelerator=accelerator, model=model, recipe=recipe, net=net, optimiser=make_optimiser(recipe, net)
     )
+    if recipe.compile:
+        net.compile()
     players.net, players.optimiser = accelerator.prepare(net, players.optimiser)
     if "gan" in recipe.losses:
         critic = model.build_discriminator(generator).train()
+        if on_cpu:
+            refuse_narrow_bf16(channels_last(critic))
         players.critic, players.critic_optimiser = accelerator.prepare(critic, make_optimiser(recipe, critic))
     return players, Ema.of(players.bare(players.net), recipe.ema) if recipe.ema else None
 

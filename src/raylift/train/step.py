@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from raylift import losses
@@ -14,11 +14,24 @@ from raylift.errors import BadInput
 from raylift.models.spec import Model, Recipe
 
 
+@runtime_checkable
+class Engine(Protocol):
+    """What an update asks of accelerate."""
+
+    scaler: Any  # of fp16
+
+    def backward(self, loss: Tensor) -> None: ...
+    def clip_grad_norm_(self, parameters, max_norm) -> Tensor: ...
+    def reduce(self, tensor: Tensor, reduction: str) -> Tensor: ...
+    def no_sync(self, net: nn.Module): ...
+    def unwrap_model(self, net: nn.Module) -> nn.Module: ...
+
+
 @dataclass(kw_only=True)
 class Players:
     """The nets that train together, each with its optimiser."""
 
-    accelerator: Accelerator
+    accelerator: Engine
     model: Model
     recipe: Recipe
     net: nn.Module

@@ -4,7 +4,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import nn
 
 from raylift import metrics
@@ -35,6 +37,25 @@ def validate(players: Players, ema: Ema | None, cases: Sequence[Case]) -> dict[s
             found.append(torch.stack([weighted(players.recipe, terms).float(), *(x.float() for x in judged)]))
     told = players.accelerator.reduce(torch.stack(found).mean(0), reduction="mean").tolist()
     return {**dict(zip(("loss", "psnr", "mae"), told, strict=True)), "window": list(window)}
+
+
+@torch.no_grad()
+def middle_slices(players: Players, ema: Ema | None, case: Case) -> UInt8[np.ndarray, "rows cols"]:
+    """The middle axial, coronal and sagittal slice of what the net makes of `case`; below them those of its CT.
+
+    Grey levels span the target's window.
+    """
+    model = players.model
+    window = model.target.window if isinstance(model.target, Unit) else CHEST_WINDOW
+    batch = store.load_batch([case], views=model.views, size=model.size).to(players.accelerator.device)
+    with in_use(players.bare(players.net), ema) as net:
+        ct = model.target.decode(model.run(net, batch.xrays, batch.beams)["ct"].float())
+    rows = []
+    for hu in (ct[0, 0].nan_to_num(), batch.hu[0, 0]):
+        middle = model.size // 2
+        row = torch.cat([hu[middle], hu[:, middle], hu[:, :, middle]], 1)
+        rows.append((Unit(window).encode(row).clamp(0, 1) * 255).round().byte())
+    return torch.cat(rows).cpu().numpy()
 
 
 @contextmanager

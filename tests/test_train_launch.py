@@ -1,0 +1,124 @@
+"""Several processes on CPU, as torchrun and accelerate launch them: the same result, one signal stops all."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from raylift import models
+from raylift.data.store import open_case
+from raylift.io.files import write_json
+from raylift.train import loop, read_log, train
+from test_train import FULL, MODEL, N, Still, losses_of, make_cases
+
+pytestmark = pytest.mark.slow  # each launch imports torch two times or more
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+
+PAIR = """
+import sys, torch
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_train_launch as t
+torch.set_num_threads(1)
+if len(sys.argv) > 4:
+    t.signal_after(int(sys.argv[4]))
+t.shared(Path(sys.argv[2]), Path(sys.argv[3]))
+"""
+
+
+def shared(cases: Path, out: Path):
+    """A training that two processes can share: instance norm, no dropout."""
+    recipe = replace(FULL, optimiser="sgd", batch_size=2)
+    opened = [open_case(cases / f"c{k}") for k in range(3)]
+    found = {"train": opened[:2], "val": opened[2:]}
+    return train(replace(MODEL, net=Still), recipe, None, out, cases=found, device="cpu", steps=6, resume=True)
+
+
+def signal_after(step: int) -> None:
+    """The second process is told to stop within its update `step`; the first hears nothing."""
+    count, update = 0, loop.update
+
+    def watched(*args):
+        nonlocal count
+        count += 1
+        if count == step and int(os.environ["RANK"]) == 1:
+            signal.raise_signal(signal.SIGUSR1)
+        return update(*args)
+
+    loop.update = watched
+
+
+def launch(words: list[str], *more: object) -> None:
+    subprocess.run([*words, *map(str, more)], check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("cases")
+    make_cases(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("script") / "pair.py"
+    path.write_text(PAIR)
+    return path
+
+
+@pytest.fixture(scope="module")
+def alone(cases, tmp_path_factory) -> Path:
+    return shared(cases, tmp_path_factory.mktemp("alone") / "run").folder
+
+
+def same_weights(a: Path, b: Path, **tolerance) -> None:
+    for name in ("net", "ema", "discriminator"):
+        one, other = (load_file(folder / "last" / f"{name}.safetensors") for folder in (a, b))
+        for key in one:
+            torch.testing.assert_close(one[key], other[key], msg=f"{name} {key}", **tolerance)
+
+
+@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
+def test_two_processes_give_what_one_gives(launcher, cases, script, alone, tmp_path):
+    launch(launcher, script, Path(__file__).parent, cases, tmp_path / "two")
+    same_weights(alone, tmp_path / "two", rtol=0, atol=1e-6)
+    one, two = ([row[1] for row in losses_of(folder)] for folder in (alone, tmp_path / "two"))
+    assert two == pytest.approx(one, rel=1e-5) and len(two) == 6
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_update(cases, script, alone, tmp_path):
+    launch(TORCHRUN, script, Path(__file__).parent, cases, tmp_path / "two", 3)
+    assert json.loads((tmp_path / "two" / "last" / "state.json").read_text())["step"] == 3
+    launch(TORCHRUN, script, Path(__file__).parent, cases, tmp_path / "two")
+    assert [row["step"] for row in read_log(tmp_path / "two") if row["kind"] == "step"] == list(range(1, 7))
+    same_weights(alone, tmp_path / "two", rtol=0, atol=1e-6)
+
+
+def test_the_command_line_under_torchrun(cases, tmp_path):
+    """As docs/training.md says it."""
+    data = tmp_path / "dataset"
+    data.mkdir()
+    (data / "cases").symlink_to(cases)
+    names = {"train": ["c0", "c1"], "val": ["c2"]}
+    about = {"version": 1, "profile": "chest", "preset": "chest", "spacing": 320 / N, "size": N, "views": ["PA", "LAT"]}
+    about |= {"complete_rays": True, "rays": "whole", "target": {"kind": "unit", "window": [-1024, 1476]}}
+    write_json(data / "dataset.json", about)
+    write_json(data / "splits.json", {"splits": names, "patients": {f"c{k}": f"p{k}" for k in range(3)}, "hash": "0"})
+    psr = models.get("psr-biplanar")
+    tiny = [f"--set=net.{key}={_text(value)}" for key, value in {**psr.tiny, "size": N}.items()]
+    words = [*TORCHRUN, "-m", "raylift.cli", "train", psr.name, "--data", data, "-o", tmp_path / "run", *tiny]
+    launch(words, "--set=batch_size=2", "--steps=2", "--device=cpu")
+    assert json.loads((tmp_path / "run" / "last" / "state.json").read_text())["step"] == 2
+
+
+def _text(value) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
