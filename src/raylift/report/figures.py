@@ -48,7 +48,7 @@ def preview(result: Result, truth: Volume | None = None) -> bytes:
         for c, (pixels, aspect, title, limits, colours) in enumerate(row):
             _draw(figure, figure.add_subplot(grid[r, c]), pixels, aspect, title, limits, colours)
     figure.text(0.5, 1 - 0.1 / height, DISCLAIMER, color="#ffb4a2", ha="center", va="top", fontsize=9)
-    return _png(figure)
+    return png(figure)
 
 
 def write_preview(result: Result, path: Path, truth: Volume | None = None) -> None:
@@ -97,7 +97,8 @@ def _draw(figure: Figure, axes, pixels, aspect: float, title: str, limits, colou
     axes.set_axis_off()
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG that carries the disclaimer."""
     stream = BytesIO()
     figure.savefig(stream, format="png", facecolor=figure.get_facecolor(), metadata={"Description": DISCLAIMER})
     return stream.getvalue()

@@ -2,17 +2,13 @@
 
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from raylift import io
-from raylift.errors import BadInput, unknown_name
+from raylift.errors import unknown_name
 from raylift.geometry import canonical
-from raylift.io.files import shown, umask
+from raylift.io.files import filled_folder
 from raylift.reconstruct import Result, reconstruct
 from raylift.report import tables
 from raylift.report.figures import preview
@@ -57,56 +53,3 @@ def write_result(result: Result, folder: Path, *, output_type: str = "nifti", tr
     (folder / "report.html").write_text(page(result.manifest, picture, found), encoding="utf-8")
     content = json.dumps(result.manifest, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / "manifest.json").write_text(content + "\n", encoding="utf-8")
-
-
-@contextmanager
-def filled_folder(out: Path) -> Iterator[Path]:
-    """A new folder to fill beside `out`; when the block ends well what it holds is in `out`, else nothing is left.
-
-    Files of the same names are replaced; others that are in `out` already stay.
-    """
-    try:
-        made = _missing_parents(out)
-        if out.exists() and not out.is_dir():
-            raise BadInput(f"{shown(out)}: a file; name a folder for the result")
-        if out.exists() and not os.access(out, os.W_OK | os.X_OK):
-            raise BadInput(f"{shown(out)}: this folder cannot be written to")
-        for parent in made:
-            parent.mkdir()
-        beside = Path(tempfile.mkdtemp(dir=out.parent, prefix=".raylift-"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise BadInput(f"{shown(out)}: no result can be written there ({reason})") from None
-    done = False
-    try:
-        yield beside
-        _move_in(beside, out)
-        done = True
-    except OSError as error:
-        raise BadInput(f"{shown(out)}: the result cannot be written ({error.strerror or 'disk error'})") from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        for parent in reversed(made if not done else []):
-            parent.rmdir()
-
-
-def _missing_parents(out: Path) -> list[Path]:
-    """The folders above `out` that are not there yet, the topmost first."""
-    missing = []
-    for parent in out.absolute().parents:
-        if parent.exists():
-            break
-        missing.append(parent)
-    return missing[::-1]
-
-
-def _move_in(beside: Path, out: Path) -> None:
-    beside.chmod(0o777 & ~umask())
-    if not out.exists():
-        os.replace(beside, out)
-        return
-    for item in sorted(beside.iterdir(), key=lambda p: p.name == "manifest.json"):  # the manifest comes last
-        place = out / item.name
-        if place.is_dir():
-            shutil.rmtree(place)
-        os.replace(item, place)

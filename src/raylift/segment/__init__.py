@@ -1,0 +1,1 @@
+"""What is where in a CT: label maps made without training on the study's data, and what is measured on them."""

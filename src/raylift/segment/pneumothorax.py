@@ -1,0 +1,68 @@
+"""Air between lung and chest wall: as light as air, against the wall, and more than a few millilitres of it."""
+
+import numpy as np
+from scipy import ndimage
+from skimage.morphology import convex_hull_image
+
+from raylift.segment.levels import Levels
+from raylift.segment.morphology import box_of, parts
+
+SEED_SHARE = 0.3  # ours: of the way from air to lung; what is lighter than that is no lung
+FEWEST_ML = 5.0  # ours: a smaller one is not told from the air of a bulla or a bronchus
+VESSEL_HU = 150.0  # ours: so far above the lung's level a voxel is of a vessel
+NEAR_MM = 12.0  # ours: how far around a border the lung's own level is taken
+SPREAD_MM = 1.6  # ours: the standard deviation of the smoothing before a voxel is judged
+WALL_SHARE = 0.15  # ours: of an air pocket's surface that lies against the wall
+
+
+def pneumothorax_mask(hu: np.ndarray, cavity: np.ndarray, levels: Levels, spacing: float) -> np.ndarray:
+    """Extrapulmonary air in the cavities (0, 1 right, 2 left), bool."""
+    out = np.zeros(hu.shape, bool)
+    if not (cavity > 0).any():
+        return out
+    box = box_of(cavity > 0, 4)
+    out[box] = _in_box(hu[box], cavity[box], levels, spacing)
+    return out
+
+
+def _in_box(hu: np.ndarray, cavity: np.ndarray, levels: Levels, spacing: float) -> np.ndarray:
+    inside = cavity > 0
+    core = inside & (hu < levels.air_cut) | ndimage.binary_erosion(inside) & (hu < levels.tissue_cut)
+    even = _mean_over(hu, core, SPREAD_MM / spacing)
+    voxel_ml = spacing**3 / 1000
+    light = core & (even < levels.air + SEED_SHARE * (levels.lung - levels.air))
+    labels, order = parts(light, 0.5 * FEWEST_ML / voxel_ml)
+    if not order:
+        return np.zeros(hu.shape, bool)
+    seeds = np.isin(labels, order)
+    lung = core & (even > levels.air_cut) & (hu < levels.lung + VESSEL_HU)
+    local = np.nan_to_num(_mean_over(hu, lung, NEAR_MM / spacing), nan=levels.lung)
+    air = core & (even < (levels.air + local) / 2)
+    labels, _ = ndimage.label(air)
+    air = np.isin(labels, np.unique(labels[seeds & air])) & (labels > 0)
+    share = _mean_over(air.astype(np.float32), core, 0.8)
+    rim = inside & ~core & (share > 0.5) & (hu < (levels.air + levels.tissue) / 2)
+    return _pockets(air | rim, inside, voxel_ml)
+
+
+def _pockets(air: np.ndarray, inside: np.ndarray, voxel_ml: float) -> np.ndarray:
+    """The parts that are large enough and lie against the chest's wall, which the gas of airways does not."""
+    labels, order = parts(air, FEWEST_ML / voxel_ml)
+    kept = np.zeros(air.shape, bool)
+    if not order:
+        return kept
+    wall = ~np.stack([convex_hull_image(plane) if plane.any() else plane for plane in inside])
+    for k in order:
+        part = labels == k
+        shell = ndimage.binary_dilation(part, iterations=2) & ~part
+        if (shell & wall).sum() >= WALL_SHARE * shell.sum():
+            kept |= part
+    return kept
+
+
+def _mean_over(values: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
+    """The Gaussian mean of `values` over what lies in `mask`; NaN far from it."""
+    weight = ndimage.gaussian_filter(mask.astype(np.float32), sigma, truncate=3)
+    total = ndimage.gaussian_filter(np.where(mask, values, 0).astype(np.float32), sigma, truncate=3)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(weight > 1e-4, total / weight, np.nan).astype(np.float32)
