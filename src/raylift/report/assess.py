@@ -1,7 +1,6 @@
 """The folders of `raylift segment` and `raylift assess`: label maps, JSON, figures, and one page that opens offline."""
 
 import json
-from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -9,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from raylift import DISCLAIMER, __version__, io, models
 from raylift.assess import LIMITS, Assessment, Study, assess, read, segment_ct
 from raylift.io.files import filled_folder, write_json
+from raylift.report.html import embedded, rendered
 from raylift.report.overlay import overlay
 from raylift.report.plots import agreement as agreement_plot
 from raylift.segment.chest import LABELS, Chest
@@ -102,14 +101,10 @@ def _write_page(folder: Path, title: str, sections: Sequence[Section], record: M
 
 def page(title: str, sections: Sequence[Section], record: Mapping[str, Any]) -> str:
     """The page's HTML: the sections, then all of the record."""
-    frame = Environment(loader=PackageLoader("raylift", "report"), autoescape=True, undefined=StrictUndefined)
-    pictures = [
-        {name: "data:image/png;base64," + b64encode(png).decode() for name, png in section.pictures.items()}
-        for section in sections
-    ]
-    return frame.get_template("assess.html").render(
+    pictures = [{name: embedded(png) for name, png in section.pictures.items()} for section in sections]
+    return rendered(
+        "assess.html",
         title=title,
-        disclaimer=DISCLAIMER,
         sections=list(zip(sections, pictures, strict=True)),
         content=json.dumps(record, indent=1, ensure_ascii=False),
     )

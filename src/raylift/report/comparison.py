@@ -5,12 +5,10 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from raylift import DISCLAIMER
 from raylift.compare import Comparison, Row
 from raylift.evaluate import BETTER, EVERY, FEWEST_FOR_INTERVAL, text_of
 from raylift.io.files import write_json, write_text
+from raylift.report.html import rendered
 
 COST = {  # name -> title, digits
     "parameters": ("parameters (M)", 2),
@@ -164,9 +162,8 @@ def as_latex(found: Comparison) -> str:
 
 def as_html(found: Comparison) -> str:
     """One page that opens offline, everything in it escaped."""
-    frame = Environment(loader=PackageLoader("raylift", "report"), autoescape=True, undefined=StrictUndefined)
-    return frame.get_template("comparison.html").render(
-        disclaimer=DISCLAIMER,
+    return rendered(
+        "comparison.html",
         finding=found.finding(),
         definitions=found.header(),
         head=head(found),

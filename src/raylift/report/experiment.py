@@ -1,17 +1,15 @@
 """An experiment's page: index.html that opens offline, and index.md with the figures beside it."""
 
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from raylift import DISCLAIMER
 from raylift.compare import Comparison
 from raylift.errors import BadInput
 from raylift.io.files import write_text
 from raylift.report.comparison import as_markdown, cells, head, markdown_table, reported_rows
+from raylift.report.html import embedded, rendered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,18 +77,17 @@ def as_page_markdown(page: Page, comparison: Comparison, names: Mapping[int, str
 
 def as_page_html(page: Page, comparison: Comparison) -> str:
     """The page as one file, everything in it escaped."""
-    frame = Environment(loader=PackageLoader("raylift", "report"), autoescape=True, undefined=StrictUndefined)
     pictures = [
         {
             "title": p.title,
             "note": p.note,
             "table": p.table,
-            "png": None if p.png is None else "data:image/png;base64," + b64encode(p.png).decode(),
+            "png": None if p.png is None else embedded(p.png),
         }
         for p in page.pictures
     ]
-    return frame.get_template("experiment.html").render(
-        disclaimer=DISCLAIMER,
+    return rendered(
+        "experiment.html",
         about=page.about,
         finding=comparison.finding(),
         summary=summary(page.held),

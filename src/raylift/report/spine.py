@@ -1,14 +1,12 @@
 """The folder of a spine: label map, meshes, pictures in 3-D, the table, and one page that opens offline."""
 
 import json
-from base64 import b64encode
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
@@ -18,6 +16,7 @@ from matplotlib.figure import Figure
 from raylift import DISCLAIMER, io
 from raylift.io.files import filled_folder
 from raylift.io.mesh import Mesh, write_mesh
+from raylift.report.html import embedded, rendered
 from raylift.report.render3d import Part, render
 from raylift.segment.surface import distances_to, surface
 from raylift.segment.vertebrae import LEVELS, Vertebrae, as_volume
@@ -187,11 +186,11 @@ def _sheet(rows, told: str, *, scale: bool = False, names: Mapping[str, Any] | N
 
 def page(manifest: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
     """The page's HTML: notes, pictures, the table against the truth, the measurements, and the whole manifest."""
-    frame = Environment(loader=PackageLoader("raylift", "report"), autoescape=True, undefined=StrictUndefined)
-    return frame.get_template("spine.html").render(
+    return rendered(
+        "spine.html",
         manifest=manifest,
-        pictures={name: "data:image/png;base64," + b64encode(p).decode() for name, p in pictures.items()},
-        table=error_rows(manifest.get("table", [])),
+        pictures={name: embedded(p) for name, p in pictures.items()},
+        errors=error_rows(manifest.get("table", [])),
         measures=measure_rows(manifest),
         angles=angle_rows(manifest),
         content=json.dumps(manifest, indent=1, ensure_ascii=False),
