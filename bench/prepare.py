@@ -27,10 +27,13 @@ BOUND = ("read", "projection")  # what the time should go to
 def stages() -> dict[str, list[tuple[object, str]]]:
     """Each stage's functions, as (where their name is looked up, the name)."""
     from raylift import io
-    from raylift.data.prepare import body, check, crop, resample, steps, views
+    from raylift.data.prepare import body, check, crop, gates, resample, steps, views
+    from raylift.io.unread import UnreadCT
 
+    looked_at = ("repeated_slices", "missing_slices", "upside_down", "cut_share", "metal_ml")
     return {
-        "read": [(io, "read_cts"), (io, "patient_of")],
+        "read": [(io, "survey_cts"), (io, "patient_of"), (UnreadCT, "read")],
+        "gates": [*((gates, name) for name in looked_at), (steps, "content_hash"), (steps, "likeness")],
         "upright resampling": [(resample, "upright")],
         "body": [
             *((body, name) for name in ("coarse", "body_mask", "lung_mask", "without_table")),

@@ -147,7 +147,7 @@ def test_odd_names_stay_on_one_line(call, tmp_path, name):
 def test_a_place_that_cannot_be_written_is_told_before_the_work(refused, picture, tmp_path):
     (tmp_path / "file").write_text("x")
     options = ("--model", "sart", "--spacing", "1")
-    refused("reconstruct", picture, picture, "-o", tmp_path / "file" / "out", *options, words="can be written there")
+    refused("reconstruct", picture, picture, "-o", tmp_path / "file" / "out", *options, words="cannot be written")
     if os.geteuid() != 0:  # root may write anywhere
         (tmp_path / "shut").mkdir(mode=0o500)
         refused("reconstruct", picture, picture, "-o", tmp_path / "shut" / "out", *options, words="written")

@@ -168,3 +168,29 @@ def test_the_files_state_the_window_and_can_be_read_back(tmp_path):
     rows = list(csv.DictReader((tmp_path / "out" / "scores.csv").open()))
     assert [row["case"] for row in rows] == ["c0", "c1"] and rows[0]["window_high_hu"] == "1476.0"
     assert "window -1024 to 1476 HU" in scores.header()
+
+
+def test_more_metrics_are_reckoned_where_they_are_asked_for(balls):
+    columns = ("psnr", "rmse", "psnr_slices", "dice_body", "frequency", "psnr_x2ct", "psnr_range", "lpips")
+    found = evaluate("sart", balls, window=WINDOW, device="cpu", columns=columns)
+    row = found.cases["c0"]
+    assert tuple(row) == columns and row["lpips"] is None  # 16 voxels are too few for it
+    assert row["frequency"] == pytest.approx(2 * np.log10(row["rmse"] / 2500), abs=1e-4)
+    assert 0 < row["dice_body"] <= 1
+    assert "peak 4095" in found.header() and "Dice of what is above -300 HU" in found.header()
+    with pytest.raises(BadInput, match="did you mean 'psnr'"):
+        evaluate("sart", balls, window=WINDOW, device="cpu", columns=("psnrr",))
+
+
+def test_without_a_reprojection_asked_for_the_volume_is_the_same(balls):
+    for refine in (False, True):
+        with_, without = (
+            evaluate("sart", balls, window=WINDOW, device="cpu", refine=refine, columns=columns).cases["c1"]["mae"]
+            for columns in (("mae", "reprojection_after"), ("mae",))
+        )
+        assert with_ == pytest.approx(without, rel=1e-5)
+
+
+def test_scores_come_back_from_their_record(balls):
+    scores = evaluate("sart", balls, window=WINDOW, device="cpu")
+    assert Scores.from_record(json.loads(json.dumps(scores.record()))).record() == scores.record()

@@ -189,3 +189,92 @@ def test_a_volume_smaller_than_the_kernel_is_an_error():
         metrics.ssim(small, small, window=WINDOW)
     with pytest.raises(BadInput, match="'gaussian' or 'uniform'"):
         metrics.ssim(small, small, window=WINDOW, kernel="box")
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slice_wise_ssim_is_that_of_scikit_image(axis, pair):
+    unit = [((x.double() - WINDOW[0]) / WIDTH).numpy() for x in pair]
+    slices = [np.moveaxis(x, axis, 0) for x in unit]
+    settings = {"data_range": 1.0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    theirs = np.mean([structural_similarity(x, y, **settings) for x, y in zip(*slices, strict=True)])
+    assert float(metrics.ssim_slices(*pair, window=WINDOW, axis=axis)) == pytest.approx(theirs, abs=1e-5)
+
+
+def test_dice_of_known_masks_and_of_empty_ones():
+    a, b = torch.zeros(4, 4, 4, dtype=torch.bool), torch.zeros(4, 4, 4, dtype=torch.bool)
+    assert metrics.dice(a, b) == 1
+    a[0] = True
+    assert metrics.dice(a, b) == 0 and metrics.dice(a, a) == 1
+    b[0, :2] = True
+    assert metrics.dice(a, b) == pytest.approx(2 * 8 / 24)
+    with pytest.raises(BadInput, match="unequal shapes"):
+        metrics.dice(a, b[1:])
+    hu = torch.where(a, 500.0, 0.0)
+    assert metrics.dice_above(hu, torch.where(b, 500.0, 0.0), hu=200) == metrics.dice(a, b)
+
+
+def test_by_parseval_the_frequency_distance_is_the_logarithm_of_the_mse(pair):
+    mse = float(metrics.mse(*pair, window=WINDOW)) / WIDTH**2
+    assert float(metrics.frequency_distance(*pair, window=WINDOW)) == pytest.approx(math.log10(mse))
+    assert float(metrics.frequency_distance(pair[1], pair[1], window=WINDOW)) == -math.inf
+    with pytest.raises(BadInput, match="at least two"):
+        metrics.min_max([1.0])
+
+
+def test_entropy_of_known_pictures(generator):
+    assert float(metrics.entropy(torch.zeros(8, 8, 8), window=WINDOW)) == 0
+    half = torch.full((8, 8, 8), -1024.0)
+    half[:4] = 1000
+    assert float(metrics.entropy(half, window=WINDOW)) == pytest.approx(1)
+    even = torch.linspace(*WINDOW, 256).repeat(2).reshape(8, 8, 8)
+    assert float(metrics.entropy(even, window=WINDOW)) == pytest.approx(8)
+    assert metrics.entropy(torch.stack([half, even])[:, None], window=WINDOW).shape == (2, 1)
+    local = metrics.entropy_map(torch.where(torch.arange(30) < 15, -1024.0, 1000.0).expand(30, 30), window=WINDOW)
+    assert local[15, 2] == 0 and local[15, 15] == pytest.approx(1, abs=0.05)
+
+
+def test_lpips_is_nothing_for_equal_volumes_and_grows_with_noise(generator):
+    b = torch.nn.functional.interpolate(torch.rand(1, 1, 5, 5, 5, generator=generator), (40, 36, 32), mode="trilinear")
+    b = b[0, 0] * 2000 - 1000
+    noise = torch.randn(b.shape, generator=generator)
+    values = [float(metrics.lpips(b + sd * noise, b, window=WINDOW)) for sd in (0, 50, 300)]
+    assert values[0] == 0 and 0 < values[1] < values[2] < 2
+    valid = torch.zeros_like(b, dtype=torch.bool)
+    valid[:20] = True
+    wrong = b.clone()
+    wrong[20:] = 0
+    assert float(metrics.lpips(wrong, b, window=WINDOW, valid=valid)) == 0
+    with pytest.raises(BadInput, match="at least 31"):
+        metrics.lpips(b[:20], b[:20], window=WINDOW)
+
+
+def test_the_heads_of_lpips_are_those_that_torchmetrics_ships():
+    import torchmetrics.functional.image as theirs
+    from safetensors.torch import load_file
+
+    from raylift.metrics.perceptual import WEIGHTS
+
+    ours = load_file(WEIGHTS)
+    heads = torch.load(f"{next(iter(theirs.__path__))}/lpips_models/alex.pth", map_location="cpu", weights_only=True)
+    for k in range(5):
+        torch.testing.assert_close(ours[f"head.{k}.weight"].float(), heads[f"lin{k}.model.1.weight"], atol=1e-3, rtol=0)
+
+
+def test_xctnets_numbers_are_means_of_axial_slices(pair):
+    a, b = pair
+    found = metrics.xctnet_protocol(a, b, window=WINDOW)
+    unit = [((x.double() - WINDOW[0]) / WIDTH).numpy() for x in pair]
+    assert found["mse"] == pytest.approx(np.mean((unit[0] - unit[1]) ** 2))
+    slices = [peak_signal_noise_ratio(y, x, data_range=1.0) for x, y in zip(*unit, strict=True)]
+    assert found["psnr"] == pytest.approx(np.mean(slices), abs=1e-5)
+
+
+def test_ears_peak_is_the_range_of_the_scores(pair):
+    a, b = pair
+    found = metrics.ear_protocol(a, b, mean=-300.0, sd=400.0, bone_hu=150.0)
+    za, zb = ((x.double().numpy() + 300) / 400 for x in pair)
+    assert found["mse"] == pytest.approx(np.mean((za - zb) ** 2))
+    assert found["psnr"] == pytest.approx(peak_signal_noise_ratio(zb, za, data_range=zb.max() - zb.min()))
+    assert found["fd"] == pytest.approx(math.log10(found["mse"]))
+    with pytest.raises(BadInput, match="range is 0"):
+        metrics.ear_protocol(a, torch.zeros_like(b), mean=0.0, sd=1.0, bone_hu=0.0)

@@ -1,0 +1,134 @@
+"""A comparison's rows, what their columns mean, and the sentence that comes first."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from raylift.compare.baselines import MEAN, SART
+from raylift.compare.statistics import holm, paired_p
+from raylift.evaluate import BETTER, EVERY, FEWEST_FOR_INTERVAL, Scores, definitions
+
+FIRST = "psnr"  # ours: the metric that the first sentence is about
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A method, refined or not (None: it has no such choice): its scores, cost, run folder and the paper's numbers."""
+
+    label: str
+    model: str
+    paper: str
+    views: tuple[str, ...]
+    refined: bool | None
+    run: str  # where its run folder lies, seen from the comparison's
+    scores: Scores | None  # None: it failed as a whole
+    failure: str | None = None
+    cost: Mapping[str, float | int | None] = field(default_factory=dict)
+    reported: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def title(self) -> str:
+        """The label, with how it was refined."""
+        return self.label if self.refined is None else f"{self.label}{', refined' if self.refined else ''}"
+
+    def values(self, metric: str) -> dict[str, float | None]:
+        """Each case's value."""
+        return {} if self.scores is None else {case: row.get(metric) for case, row in self.scores.cases.items()}
+
+    def mean(self, metric: str) -> float | None:
+        """The mean over the cases."""
+        return None if self.scores is None else self.scores.summary()[metric]["mean"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All rows on one split, and the row that the tests are against."""
+
+    data: str
+    profile: str
+    split: str
+    split_hash: str
+    window: tuple[float, float]
+    columns: tuple[str, ...]
+    reference: str  # a row's title
+    rows: tuple[Row, ...]
+
+    def count(self) -> int:
+        """How many cases the fullest row has."""
+        return max((len(row.scores.cases) for row in self.rows if row.scores is not None), default=0)
+
+    def p_values(self, metric: str) -> dict[str, float | None]:
+        """Title -> p of Wilcoxon's signed-rank test against the reference, Holm-corrected over the other rows."""
+        others = [row for row in self.rows if row.title != self.reference]
+        base = next((row for row in self.rows if row.title == self.reference), None)
+        if base is None or metric not in BETTER:
+            return {row.title: None for row in others}
+        return holm({row.title: paired_p(row.values(metric), base.values(metric)) for row in others})
+
+    def finding(self) -> str:
+        """The first sentence: which networks lose to SART (mean PSNR of the volume), as they stand best."""
+        sart = {row.views: row.mean(FIRST) for row in self.rows if row.model == SART}
+        best = self._best_of_networks()
+        if None in sart.values() or not sart or not best:
+            return "Nothing can be said against SART: there is no row of a network, or none of SART."
+        least = next(row.mean(FIRST) for row in self.rows if row.label == SART)
+        bounds = {label: sart.get(views, least) for label, (views, _) in best.items()}
+        lost = {label: bounds[label] - value for label, (_, value) in best.items() if value <= bounds[label]}
+        cases = f"mean volume PSNR of {self.count()} case{'s' * (self.count() != 1)}"
+        if lost:
+            told = ", ".join(f"{label} by {apart:.2f} dB" for label, apart in lost.items())
+            return f"{len(lost)} of {len(best)} networks lose to SART of the same views ({cases}): {told}."
+        told = ", ".join(f"{' and '.join(views)} {value:.2f} dB" for views, value in sart.items())
+        return f"Each of the {len(best)} networks is better than SART of the same views ({cases}; SART from {told})."
+
+    def _best_of_networks(self) -> dict[str, tuple[tuple[str, ...], float]]:
+        """Label -> views, and the better mean PSNR of refined and not."""
+        found: dict[str, tuple[tuple[str, ...], float]] = {}
+        for row in self.rows:
+            value = row.mean(FIRST)
+            if row.model not in (SART, MEAN) and value is not None:
+                found[row.label] = (row.views, max(value, found.get(row.label, (row.views, value))[1]))
+        return found
+
+    def header(self) -> str:
+        """What the numbers are of, with window, unit, definition and range."""
+        low, high = self.window
+        failed = sum(len(row.scores.failed) if row.scores is not None else 1 for row in self.rows)
+        sizes = sorted({(r.scores.size, r.scores.spacing) for r in self.rows if r.scores is not None})
+        cubes = ", ".join(f"{size}³ voxels of {spacing:g} mm" for size, spacing in sizes)
+        few = self.count() < FEWEST_FOR_INTERVAL
+        tests = (
+            f"fewer than {FEWEST_FOR_INTERVAL} cases: every value is shown, and no interval and no p"
+            if few
+            else "95 % bootstrap interval of the mean; p of Wilcoxon's signed-rank test, paired by case, against "
+            f"{self.reference}, two-sided, Holm-corrected over the rows of a column"
+        )
+        return (
+            f"{self.data} (profile {self.profile}), split {self.split} ({self.split_hash}), {self.count()} cases, "
+            f"failed {failed}; {cubes}; window {low:g} to {high:g} HU; {definitions(self.columns)}; {tests}; GMAC are "
+            "true multiply-accumulates of one volume; seconds and MiB are of one volume on this machine"
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Everything as JSON content; a value that is not finite is null."""
+        told = {name: getattr(self, name) for name in ("data", "profile", "split", "split_hash", "reference")}
+        p = {metric: self.p_values(metric) for metric in self.columns if metric in BETTER}
+        return {
+            "version": 1,
+            **told,
+            "finding": self.finding(),
+            "definitions": self.header(),
+            "window_hu": list(self.window),
+            "columns": {name: EVERY[name][0] for name in self.columns},
+            "rows": [self._row_record(row, p) for row in self.rows],
+        }
+
+    def _row_record(self, row: Row, p: Mapping[str, Mapping[str, float | None]]) -> dict[str, Any]:
+        return {
+            **{name: getattr(row, name) for name in ("label", "model", "paper", "refined", "run", "failure")},
+            "views": list(row.views),
+            "cost": dict(row.cost),
+            "reported": [dict(r) for r in row.reported],
+            "p": {metric: values.get(row.title) for metric, values in p.items()},
+            "scores": None if row.scores is None else row.scores.record(),
+        }

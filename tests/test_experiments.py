@@ -1,0 +1,213 @@
+"""The papers' experiments: each is declared and names what exists; a small one runs to its page and goes on."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from raylift import models
+from raylift.compare import Comparison, Row
+from raylift.data.prepare import profiles
+from raylift.data.store import open_dataset
+from raylift.errors import BadInput
+from raylift.evaluate import EVERY, Scores
+from raylift.experiments import EXPERIMENTS, SIZES, bones, chosen, figures, run, size_of
+from raylift.experiments.bones import angle_of, heat, parts_of, surface_numbers
+from raylift.experiments.clinical import cropped
+from raylift.experiments.folds import _fold, merged
+from raylift.experiments.material import KINDS, beams_of, kind_of, make
+from raylift.experiments.reduced import entrant_of, options_of
+from raylift.experiments.run import judged
+from raylift.experiments.spec import WINDOW, Order, Size, Variant
+from raylift.report.experiment import Picture
+from raylift.report.plots import agreement, lines, violins
+from raylift.types import Grid, View
+
+FEWER_THAN_PAPERS = 5_000_000  # parameters of any reduced copy
+TINY = Size(name="tiny", voxels=32, widths="tiny", steps=1, train=1, val=0, test=1)
+ISSUE = {  # paper -> the tables and figures that the issue lists
+    "XctNet": 8, "3DSRNet": 7, "X-Recon": 2, "CVAA-GAN": 3, "EAR": 8,
+}  # fmt: skip
+
+
+def test_every_table_and_figure_of_the_papers_is_declared_once():
+    assert {p: sum(e.paper == p for e in EXPERIMENTS.values()) for p in ISSUE} == ISSUE
+    for e in EXPERIMENTS.values():
+        assert e.data in KINDS and set(e.columns) <= set(EVERY) and e.rows
+        labels = [v.name for v in e.rows]
+        assert len(set(labels)) == len(labels)
+        for variant in e.rows:
+            assert models.get(variant.model).recipe is not None and (variant.data or e.data) in KINDS
+        for order in e.claims:
+            assert {order.better, order.worse} <= set(labels) and order.metric in e.columns, e.name
+        assert e.claims or e.draw or e.note, f"{e.name} has neither a claim nor a figure"
+
+
+def test_names_papers_and_all_choose_and_a_wrong_one_is_helped():
+    assert [e.name for e in chosen("ear-fig9")] == ["ear-fig9"]
+    assert len(chosen("xctnet")) == 8 and len(chosen("all")) == len(EXPERIMENTS)
+    with pytest.raises(BadInput, match="did you mean 'ear-fig9'"):
+        chosen("ear-fig99")
+    with pytest.raises(BadInput, match="did you mean 'smoke'"):
+        size_of("smokes")
+
+
+@pytest.mark.parametrize("size", ["smoke", "small"])
+def test_every_row_has_a_reduced_copy_that_can_be_built(size):
+    seen = {v.model for e in EXPERIMENTS.values() for v in e.rows}
+    for name in sorted(seen):
+        model = models.get(name)
+        options = {**model.options, **options_of(model, SIZES[size])}
+        with torch.device("meta"):
+            reduced = model.net(**options)
+        assert 0 < sum(p.numel() for p in reduced.parameters()) < FEWER_THAN_PAPERS, name
+
+
+@pytest.fixture(scope="module")
+def vertebrae(tmp_path_factory) -> Path:
+    return make("vertebra", tmp_path_factory.mktemp("material") / "vertebrae", TINY)
+
+
+def test_phantom_data_are_the_same_again_and_stay(vertebrae, tmp_path):
+    again = make("vertebra", tmp_path / "again", TINY)
+    for name in ("ct.npy", "xrays.npy"):
+        one, two = (np.load(f / "cases" / "test-000" / name) for f in (vertebrae, again))
+        assert np.array_equal(one, two)
+    told = []
+    assert make("vertebra", again, TINY, tell=told.append) == again and not told
+    train, test = (np.load(again / "cases" / c / "ct.npy") for c in ("train-000", "test-000"))
+    assert not np.array_equal(train, test)
+
+
+def test_a_standard_score_is_that_of_the_training_cases(vertebrae):
+    dataset = open_dataset(vertebrae)
+    hu = np.load(vertebrae / "cases" / "train-000" / "ct.npy").astype(float)
+    assert dataset.target.mean == pytest.approx(hu.mean()) and dataset.target.sd == pytest.approx(hu.std())
+
+
+@pytest.mark.parametrize("degrees", [60, 90, 140])
+def test_the_views_stand_at_the_angle_that_is_said(degrees):
+    kind = kind_of("vertebra" if degrees == 90 else f"vertebra-{degrees}")
+    beams = beams_of(kind, profiles.get(kind.profile), 8)
+    a, b = (-np.asarray(beam.source_mm) / np.linalg.norm(beam.source_mm) for beam in beams.values())
+    assert np.degrees(np.arccos(a @ b)) == pytest.approx(degrees)
+    assert beams[View.LAT] == beams_of(kind_of("vertebra"), profiles.get("vertebra"), 8)[View.LAT]
+
+
+def test_all_rows_of_a_table_learn_on_one_scale_by_one_recipe(vertebrae):
+    dataset = open_dataset(vertebrae)
+    rows = [entrant_of(v, dataset, TINY) for v in EXPERIMENTS["ear-table1"].rows]
+    assert {(r.recipe.lr, r.recipe.schedule, r.recipe.batch_size) for r in rows} == {(1e-3, "cosine", 1)}
+    assert {r.model.size for r in rows} == {32} and {r.model.profile for r in rows} == {"vertebra"}
+    by_name = {r.label: r for r in rows}
+    assert by_name["ear"].model.target == dataset.target and by_name["psr"].model.target.window == WINDOW
+    assert by_name["ear"].recipe.losses == models.get("ear").recipe.losses
+
+
+def test_an_experiment_runs_to_its_page_and_goes_on_where_it_stopped(tmp_path):
+    draw = (figures.slices((3, 65)), figures.spreads(("mae", "psnr")), bones.edge_maps, bones.surface_errors)
+    rows, size = (Variant(model="sit"),), replace(TINY, voxels=16)
+    experiment = replace(EXPERIMENTS["ear-fig9"], rows=rows, columns=("mae", "psnr"), draw=draw)
+    outcome = run(experiment, size, tmp_path, device="cpu", command="raylift experiment ear-fig9")
+    assert outcome.failed == () and "SART" in outcome.finding
+    files = {path.name for path in outcome.folder.iterdir()}
+    assert {"index.html", "index.md", "figure-1.png", "figure-4.png", "table.tex", "comparison.json"} <= files
+    text = (outcome.folder / "index.md").read_text()
+    lacking = "no row has an edge attention module"
+    for words in (experiment.name, "fewer than 6 cases", "no patient is among them", "not a medical", lacking):
+        assert words in text, words
+    assert "figure-3.png" not in files and lacking in (outcome.folder / "index.html").read_text()
+    rows = json.loads((outcome.folder / "table.json").read_text())["rows"]
+    assert all((outcome.folder / row["run"] / "run.json").is_file() for row in rows)
+    said = []
+    run(experiment, size, tmp_path, device="cpu", tell=said.append)
+    assert "about 0 seconds of training" in said[0] and not any("judging" in text for text in said)
+
+
+def test_the_papers_own_size_says_which_data_it_lacks(tmp_path):
+    with pytest.raises(BadInput, match="--profile vertebra"):
+        run(EXPERIMENTS["ear-table1"], SIZES["paper"], tmp_path)
+
+
+def comparison(values: dict[str, list[float]]) -> Comparison:
+    rows = []
+    for label, numbers in values.items():
+        scores = Scores(
+            model=label, data="d", split="test", split_hash="h", window=WINDOW, size=16, spacing=1.0, refine=False,
+            cases={f"{label[0]}{k}": {"psnr": x} for k, x in enumerate(numbers)}, columns=("psnr",),
+        )  # fmt: skip
+        rows.append(Row(label=label, model=label, paper="", views=("PA",), refined=False, run="r", scores=scores))
+    return Comparison(
+        data="d", profile="chest", split="test", split_hash="h", window=WINDOW, columns=("psnr",), reference="sart",
+        rows=tuple(rows),
+    )  # fmt: skip
+
+
+def test_a_claim_holds_only_where_its_order_is_found():
+    found = comparison({"a": [20.0, 21.0], "b": [18.0, 19.0]})
+    assert judged(Order(better="a", worse="b"), found).startswith("held: a is better than b")
+    assert judged(Order(better="b", worse="a"), found).startswith("did not hold")
+    assert judged(Order(better="a", worse="c"), found).startswith("not tried")
+
+
+def test_leaving_a_patient_out_leaves_all_of_the_patient_out(vertebrae, tmp_path):
+    base = open_dataset(vertebrae)
+    real = tmp_path / "real"
+    (real / "cases").mkdir(parents=True)
+    patients = {"p1-a": "p1", "p1-b": "p1", "p2-a": "p2"}
+    for case in patients:
+        (real / "cases" / case).symlink_to((vertebrae / "cases" / "test-000").resolve())
+    (real / "dataset.json").write_text((vertebrae / "dataset.json").read_text())
+    (real / "splits.json").write_text(
+        json.dumps({"splits": {"test": list(patients)}, "patients": patients, "hash": "h"})
+    )
+    fold = _fold(base, open_dataset(real), "p1", tmp_path / "fold")
+    assert sorted(fold.splits["test"]) == ["p1-a", "p1-b"] and fold.splits["train"] == ["train-000", "p2-a"]
+    assert fold.case("p1-b").ct().shape == (32, 32, 32)
+
+
+def test_folds_are_merged_over_their_cases():
+    one, two = comparison({"a": [20.0], "b": [18.0]}), comparison({"a": [22.0, 24.0], "b": [19.0, 20.0]})
+    renamed = {f"z{k}": row for k, row in enumerate(two.rows[0].scores.cases.values())}
+    two = replace(two, rows=(replace(two.rows[0], scores=replace(two.rows[0].scores, cases=renamed)), two.rows[1]))
+    found = merged([one, two], "real")
+    assert found.rows[0].mean("psnr") == pytest.approx(22) and found.data == "real"
+
+
+def test_a_figure_without_its_data_must_say_so():
+    with pytest.raises(BadInput, match="nothing says why"):
+        Picture(title="Fig. 8")
+    assert Picture(title="Fig. 8", note="no X-rays").png is None
+
+
+def test_the_small_parts_of_figures():
+    x = torch.arange(16.0).reshape(1, 4, 4)
+    assert torch.equal(cropped(x, (0, 0, 1, 1)), x)
+    assert float(cropped(x, (0.5, 0.5, 1, 1)).min()) == 10
+    assert angle_of("ear at 110") == 110
+    red, blue = heat(np.array([-6.0])), heat(np.array([6.0]))
+    assert red[0, 0] > red[0, 2] and blue[0, 2] > blue[0, 0]
+    hu = np.full((12, 12, 12), -1000.0)
+    assert surface_numbers(hu, hu, Grid.canonical((12,) * 3, 2.0)) is None
+    hu[0, 0, 0] = 500  # a crumb is not drawn
+    assert not parts_of(hu).any()
+    hu[3:9, 3:9, 3:9] = 500
+    assert parts_of(hu).sum() == 6**3
+    assert surface_numbers(hu, hu, Grid.canonical((12,) * 3, 2.0)) == pytest.approx((0, 0, 0), abs=1e-9)
+    for png in (
+        violins({"PSNR": {"a": [1.0, 2, 3], "b": [], "c": [1.0]}}),
+        agreement([1.0, 2, 3], {"a": [1.0, 2, 4]}, what="mL"),
+        lines([60, 90], {"PSNR": {"a": [1.0, None]}}, along="degrees"),
+    ):
+        assert png[:4] == b"\x89PNG"
+
+
+@pytest.mark.slow
+def test_all_experiments_run_in_the_smallest_size(tmp_path):
+    for experiment in EXPERIMENTS.values():
+        outcome = run(experiment, SIZES["smoke"], tmp_path, device="cpu")
+        assert outcome.failed == (), experiment.name
+        assert (outcome.folder / "index.html").is_file()

@@ -1,0 +1,99 @@
+"""Faults: what each does to the X-rays, that methods suffer from them, and what table and figure say."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+from raylift.data import store
+from raylift.errors import BadInput
+from raylift.geometry import preset_beam
+from raylift.models import sart
+from raylift.report.stress import as_csv, as_markdown, figure_of, rows_of, write_stress
+from raylift.stress import FAULTS, exposed, stress
+from raylift.stress.faults import turned
+from raylift.types import View
+from test_evaluate import N, make_dataset, small  # noqa: F401
+
+WINDOW = (-1024.0, 1476.0)
+
+
+@pytest.fixture(scope="module")
+def balls(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("stress") / "balls", 2)
+
+
+@pytest.fixture
+def case(balls):
+    return store.open_case(balls / "cases" / "c0")
+
+
+def shown(case, fault: str, severity: float = 1.0):
+    from raylift import models
+
+    generator = torch.Generator().manual_seed(0)
+    return exposed(case, models.get("sart"), FAULTS[fault], severity, generator)[0]
+
+
+def test_without_a_fault_the_xrays_are_the_stored_ones(case):
+    assert torch.allclose(shown(case, "none"), torch.from_numpy(np.array(case.xrays())), rtol=2e-3, atol=2e-3)
+
+
+def test_a_turned_lateral_is_a_frontal():
+    lateral, frontal = (preset_beam(view, pixels=8, isocentre_mm=(10, 20, 30)) for view in (View.LAT, View.AP))
+    found = turned(lateral, 90.0, (10.0, 20.0, 30.0))
+    np.testing.assert_allclose(found.source_mm, frontal.source_mm, atol=1e-9)
+    assert turned(lateral, 0.0, (10.0, 20.0, 30.0)) == lateral
+    back = turned(turned(lateral, 20.0, (10.0, 20.0, 30.0)), -20.0, (10.0, 20.0, 30.0))
+    np.testing.assert_allclose(back.source_mm, lateral.source_mm, atol=1e-9)
+
+
+def test_each_fault_does_what_its_name_says(case):
+    plain = shown(case, "none")
+    assert torch.equal(shown(case, "swapped"), shown(case, "none").flip(0))
+    noisy = [float((shown(case, "noise", photons) - plain).square().mean()) for photons in (1e6, 1e4)]
+    assert 0 < noisy[0] < noisy[1]
+    assert float(shown(case, "metal", 30.0).max()) > float(plain.max()) + 1
+    narrow = shown(case, "collimation", 0.5)
+    assert (narrow[:, : N // 4] == 0).all() and torch.equal(narrow[:, N // 2, N // 2], plain[:, N // 2, N // 2])
+    wide = shown(case, "spacing", 0.3)  # the panel shows more, so the ball is smaller on it
+    assert (wide > 0.1).sum() < (plain > 0.1).sum()
+    moved = shown(case, "shift", 40.0)
+    assert torch.equal(moved[0], plain[0])
+    rows = torch.arange(N)[:, None]
+    heights = [(x[1] * rows).sum() / x[1].sum() for x in (plain, moved)]
+    assert heights[1] > heights[0]  # the patient went down, and so did the shadow
+
+
+def test_noise_is_the_same_for_the_same_seed(case):
+    assert torch.equal(shown(case, "noise", 1e4), shown(case, "noise", 1e4))
+
+
+def test_methods_lose_by_faults_and_the_table_says_how_much(balls, tmp_path):
+    found = stress(["sart"], balls, window=WINDOW, faults=("none", "angle", "swapped", "spacing"), device="cpu")
+    means = {(t.fault, t.severity): t.mean("psnr") for t in found.trials}
+    assert means["spacing", 0.3] < means["none", 0.0] and means["spacing", -0.3] < means["none", 0.0]
+    assert all(len(t.cases) == 2 and not t.failed for t in found.trials)
+    titles, rows = rows_of(found)
+    assert titles[1] == "sart, refined" and rows[0][0] == "none" and "(" not in rows[0][1] and "(" in rows[-1][1]
+    assert "other anatomy" in as_markdown(found)
+    assert len(list(csv.DictReader(as_csv(found).splitlines()))) == 2 * len(found.trials)
+    assert figure_of(found)[:4] == b"\x89PNG"
+    write_stress(found, tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_a_fault_that_nobody_knows_is_named(balls):
+    with pytest.raises(BadInput, match="did you mean 'angle'"):
+        stress(["sart"], balls, window=WINDOW, faults=("angel",))
+
+
+def test_one_view_cannot_be_swapped():
+    assert FAULTS["swapped"].least_views == 2 and sart.MODEL.views == (View.PA, View.LAT)
+
+
+def test_the_metal_is_titanium():
+    from raylift.stress.faults import TITANIUM_HU
+
+    assert pytest.approx(15780, rel=0.01) == TITANIUM_HU  # 0.766 cm2/g at 4.51 g/cm3 (NIST)
