@@ -58,9 +58,10 @@ def _pictures(folder: Path | None) -> list[Path]:
 
 
 def _slices(file: Path, run: Path, numbers: Sequence[int], size: int) -> list[Tile]:
-    """The X-ray as it was seen, and slices of what became of it."""
-    result = reconstruct(file, model=run, refine=False, spacing=_spacing(file))
-    pixels = result.xrays[0].pixels
+    """The X-ray as the file shows it, and slices of what became of it."""
+    spacing = _spacing(file)
+    result = reconstruct(file, model=run, refine=False, spacing=spacing)
+    pixels = io.read_xray(file, spacing=spacing).pixels
     ends = (float(np.percentile(pixels, 0.5)), float(np.percentile(pixels, 99.5)))
     cuts = [Tile(pixels=result.ct.hu[at(k, size)], limits=SHOWN_HU) for k in numbers]
     return [Tile(pixels=pixels, limits=ends), *cuts]
