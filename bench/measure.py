@@ -4,8 +4,6 @@
 """
 
 import csv
-import ctypes
-import gc
 import os
 import platform
 import re
@@ -14,7 +12,6 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -22,12 +19,15 @@ from torch import nn
 
 import raylift
 from raylift import models
+from raylift.compare.cost import peak_mib as peak_mib_on
+from raylift.compare.cost import seconds_of as seconds_on
 from raylift.data.store import Batch
 from raylift.errors import BadInput
 from raylift.geometry import preset_beam
 from raylift.models.spec import Model
 from raylift.physics import MU_WATER
 from raylift.projector import project
+from raylift.reconstruct import device_of
 from raylift.types import Grid
 
 HISTORY = Path(__file__).with_name("history.csv")
@@ -125,39 +125,12 @@ def mib(tensors: Iterable[torch.Tensor]) -> float:
 
 def seconds_of(work: Callable[[], Any]) -> float:
     """How long `work` takes, the GPU's part included."""
-    start = perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return perf_counter() - start
+    return seconds_on(work, device_of(None))
 
 
 def peak_mib(work: Callable[[], Any]) -> float | None:
-    """What `work` takes at its highest above what was held before, MiB; None where the system does not tell.
-
-    On a GPU the tensors; else the process's resident memory (Linux: its high-water mark is reset before).
-    """
-    gc.collect()
-    if torch.cuda.is_available():
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        seconds_of(work)
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back, so that using it again counts
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        before = _status("VmRSS")
-        work()
-        return (_status("VmHWM") - before) / 1024
-    except (OSError, AttributeError):
-        work()
-        return None
-
-
-def _status(field: str) -> int:
-    """A field of this process's status, KiB."""
-    text = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(re.search(rf"{field}:\s+(\d+)", text).group(1))
+    """What `work` takes at its highest above what was held before, MiB; None where the system does not tell."""
+    return peak_mib_on(work, device_of(None))
 
 
 def interleaved(

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from drawn import drawn
 from raylift.errors import BadInput
 from raylift.models import get
 from raylift.models.bx2s import FFAG, BX2SNet
@@ -12,16 +13,6 @@ from raylift.models.counts import counts
 from raylift.models.e2e import E2E, E2ESmall, widen
 from raylift.models.psr import PSR
 from raylift.models.sit import SIT
-
-
-def drawn(net: nn.Module, seed: int = 0) -> nn.Module:
-    """The net with weights that let a signal through (He), ready for use."""
-    torch.manual_seed(seed)
-    for layer in net.modules():
-        if isinstance(layer, nn.modules.conv._ConvNd | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight)
-    return net.eval()
-
 
 # counts ---------------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from drawn import drawn
 from raylift.blocks.attention import CBAM
 from raylift.blocks.eam import EAM, GatedConvolution
 from raylift.blocks.fem import FEM
@@ -19,15 +20,6 @@ from raylift.models import get
 from raylift.models.counts import counts
 from raylift.models.ear import EAR
 from raylift.types import Grid, View
-
-
-def drawn(net: nn.Module, seed: int = 0) -> nn.Module:
-    """The net with weights that let a signal through (He), ready for use."""
-    torch.manual_seed(seed)
-    for layer in net.modules():
-        if isinstance(layer, nn.modules.conv._ConvNd | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight)
-    return net.eval()
 
 
 @pytest.mark.parametrize(

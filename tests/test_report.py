@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from raylift import DISCLAIMER
+from raylift.data.prepare.resample import on_grid_of
 from raylift.errors import BadInput, UnknownName
 from raylift.geometry import chest_view
 from raylift.reconstruct import Result
@@ -94,12 +95,12 @@ def test_scores_of_the_truth_itself_are_perfect(result):
     fine = Grid.canonical((32, 32, 32), 10.0)
     hu = result.ct.hu.repeat(2, 0).repeat(2, 1).repeat(2, 2)
     turned = Grid(fine.shape, fine.affine @ np.array([[-1, 0, 0, 31], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
-    there, filled = tables.on_grid_of(result.ct, Volume(hu=hu[::-1], grid=turned))
+    there, filled = on_grid_of(result.ct, Volume(hu=hu[::-1], grid=turned))
     found = tables.scores(result.ct, there, filled)
     assert filled.all() and found["mae"] < 60 and found["psnr"] > 20
     away = Volume(hu=hu, grid=Grid.canonical((32, 32, 32), 10.0, (900, 0, 0)), source="far.nii.gz")
     with pytest.raises(BadInput, match=r"far\.nii\.gz.*lies elsewhere"):
-        tables.on_grid_of(result.ct, away)
+        on_grid_of(result.ct, away)
 
 
 @pytest.mark.parametrize("kind", ["nifti", "nrrd", "mha", "dicom"])

@@ -12,7 +12,7 @@ import numpy as np
 
 from raylift import DISCLAIMER, __version__, io
 from raylift.data import store
-from raylift.data.prepare.resample import inside, resampled, upright
+from raylift.data.prepare.resample import on_grid_of, upright
 from raylift.errors import BadInput, RayliftError
 from raylift.estimate import Choice, cube_of, run
 from raylift.fit import check_fit
@@ -27,7 +27,6 @@ from raylift.types import Grid, Volume
 
 FINEST_MM = 1.6  # X-Recon's grid; finer voxels add minutes and no millilitres
 COARSEST_MM = 5.0  # ours: coarser voxels have no pleura
-LEAST_COVERED = 0.05  # ours: a truth that fills less of the volume than this lies elsewhere
 LIMITS = (
     "Fluid, consolidated or collapsed lung and masses at the wall count as wall: lung volumes leave them out.",
     "Less than 5 ml of air beside a lung is not reported; bullae at the wall can be taken for it.",
@@ -94,7 +93,7 @@ def assess(
     ct, model = read(ct_or_result)
     kind = thresholds or ("absolute" if model is None and truth is None else "relative")
     volume = working(ct)
-    true, filled = (None, None) if truth is None else _truth_on(volume, canonical(io.read_ct(truth)))
+    true, filled = (None, None) if truth is None else on_grid_of(volume, canonical(io.read_ct(truth)), volume.source)
     chest = segment_chest(volume, thresholds=kind, lungs=lungs)
     true_chest = None if true is None else segment_chest(true, thresholds=kind, lungs=lungs)
     record = {
@@ -140,17 +139,6 @@ def read(path: str | PathLike) -> tuple[Volume, str | None]:
     if Path(name).name != name:
         raise BadInput(f"{shown(path)}: its manifest.json names a file elsewhere")
     return io.read_ct(path / name), str(model)
-
-
-def _truth_on(volume: Volume, truth: Volume) -> tuple[Volume, np.ndarray]:
-    """`truth` on the grid of `volume`, and which of its voxels it fills."""
-    filled = inside(volume.grid, truth.grid)
-    if filled.mean() < LEAST_COVERED:
-        raise BadInput(
-            f"{truth.source}: the true CT lies elsewhere: it fills {filled.mean():.0%} of {volume.source}, whose "
-            f"centre is at LPS {np.round(volume.grid.centre_mm).tolist()} mm"
-        )
-    return resampled(truth, volume.grid), filled
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,11 @@
 """`raylift compare`: models side by side on one data set."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from raylift.cli.terminal import CHEST_WINDOW, AsJson, Device, Out, as_text, clean, print_table, settings_of
+from raylift.cli.terminal import CHEST_WINDOW, AsJson, Device, Out, as_text, clean, print_table, settings_of, tell
 
 
 def compare(
@@ -47,7 +46,7 @@ def compare(
         steps=steps,
         reference=reference,
         device=device,
-        tell=lambda text: print(clean(text), file=sys.stderr),
+        tell=tell,
     )
     write_comparison(found, out)
     if as_json:

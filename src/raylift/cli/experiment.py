@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from raylift.cli.terminal import Device, clean, print_table, settings_of
+from raylift.cli.terminal import Device, clean, print_table, settings_of, tell
 
 Box = tuple[float, float, float, float]
 
@@ -40,7 +40,6 @@ def experiment(
             ["name", "paper", "what", "title"], [[e.name, e.paper, e.what, e.title] for e in EXPERIMENTS.values()]
         )
         raise typer.Exit
-    tell = lambda text: print(clean(text), file=sys.stderr)  # noqa: E731
     given = {kind: Path(folder) for kind, folder in settings_of(data or []).items()}
     lacking = False
     for one in chosen(name):

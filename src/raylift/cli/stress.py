@@ -1,12 +1,11 @@
 """`raylift stress`: how models stand what goes wrong in a clinic."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from raylift.cli.terminal import CHEST_WINDOW, AsJson, Device, Out, as_text, clean, print_table, settings_of
+from raylift.cli.terminal import CHEST_WINDOW, AsJson, Device, Out, as_text, clean, print_table, settings_of, tell
 
 
 def stress(
@@ -39,7 +38,7 @@ def stress(
         others=settings_of(other or []),
         device=device,
         seed=seed,
-        tell=lambda text: print(clean(text), file=sys.stderr),
+        tell=tell,
     )
     write_stress(found, out)
     if as_json:

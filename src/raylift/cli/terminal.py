@@ -23,6 +23,11 @@ def told(text: str, code: int) -> int:
     return code
 
 
+def tell(text: str) -> None:
+    """`text` as one line on stderr."""
+    print(clean(text), file=sys.stderr)
+
+
 def clean(text: object) -> str:
     """`text` on one line, with what a terminal would obey written out."""
     return "".join(c if c.isprintable() else " " if c == "\n" else repr(c)[1:-1] for c in str(text))

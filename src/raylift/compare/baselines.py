@@ -1,5 +1,6 @@
 """The two rows that each table has: SART, and the training set's mean volume, which looks at no X-ray."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,8 +82,6 @@ def note_sart(model: Model, folder: Path) -> None:
 
 
 def _holds(folder: Path, about: dict) -> bool:
-    import json
-
     try:
         kept = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

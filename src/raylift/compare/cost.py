@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -40,8 +41,6 @@ def cost(model: Model, net: nn.Module, case: Case, *, device: torch.device) -> d
 
 def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
     """How long `work` takes, the GPU's part included."""
-    from time import perf_counter
-
     begun = perf_counter()
     work()
     if device.type == "cuda":

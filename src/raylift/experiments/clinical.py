@@ -15,16 +15,16 @@ from raylift.experiments.context import Context
 from raylift.experiments.figures import SHOWN_HU, at
 from raylift.metrics import dice
 from raylift.reconstruct import reconstruct
+from raylift.report.assess import x_recon_r
 from raylift.report.experiment import Picture
 from raylift.report.plots import Tile, agreement, panels
 from raylift.segment.chest import LABELS, segment_chest
+from raylift.segment.quantities import AIR, quantities
 from raylift.types import Volume
 
 PICTURES = (".png", ".jpg", ".jpeg", ".dcm")
 PANEL_MM = 430.0  # ours: what a chest X-ray without a stated spacing is taken to be wide
 MOST = 10  # XctNet Fig. 8
-AIR = ("pneumothorax_right", "pneumothorax_left")
-X_RECON_R = {"volume": 0.82, "occupancy": 0.77}  # X-Recon, abstract
 
 
 def real_chests(numbers: Sequence[int]) -> Callable[[Context], list[Picture]]:
@@ -59,19 +59,12 @@ def _pictures(folder: Path | None) -> list[Path]:
 
 def _slices(file: Path, run: Path, numbers: Sequence[int], size: int) -> list[Tile]:
     """The X-ray as the file shows it, and slices of what became of it."""
-    spacing = _spacing(file)
-    result = reconstruct(file, model=run, refine=False, spacing=spacing)
-    pixels = io.read_xray(file, spacing=spacing).pixels
+    dicom = file.suffix.lower() == ".dcm"  # says its own spacing
+    pixels = io.read_xray(file, spacing=None if dicom else 1.0).pixels
+    result = reconstruct(file, model=run, refine=False, spacing=None if dicom else PANEL_MM / pixels.shape[1])
     ends = (float(np.percentile(pixels, 0.5)), float(np.percentile(pixels, 99.5)))
     cuts = [Tile(pixels=result.ct.hu[at(k, size)], limits=SHOWN_HU) for k in numbers]
     return [Tile(pixels=pixels, limits=ends), *cuts]
-
-
-def _spacing(file: Path) -> float | None:
-    """The spacing that makes the picture PANEL_MM wide; None where the file says its own."""
-    if file.suffix.lower() == ".dcm":
-        return None
-    return PANEL_MM / io.read_xray(file, spacing=1.0).pixels.shape[1]
 
 
 def spine_stand_in(label: str) -> Callable[[Context], list[Picture]]:
@@ -122,12 +115,13 @@ def pneumothoraces(context: Context) -> list[Picture]:
     if not found:
         return [Picture(title=title, note="fewer than two cases could be segmented (voxels too coarse, or no lung)")]
     pictures = [Picture(title="Dice of lungs and of the air beside them, mean (cases)", note=dice_text(dices))]
-    for what, unit in (("volume", "mL"), ("occupancy", "%")):
+    reported = x_recon_r()
+    for what, unit, quantity in (("volume", "mL", "pneumothorax_ml"), ("occupancy", "%", "occupancy_percent")):
         for label, (known, seen) in found.items():
             values = agreement(
-                [true[k][what] for k in known], {label: [seen[k][what] for k in known]}, what=f"{what}, {unit}"
+                [true[k][quantity] for k in known], {label: [seen[k][quantity] for k in known]}, what=f"{what}, {unit}"
             )
-            note = f"{len(known)} cases; X-Recon reports r = {X_RECON_R[what]} on 25 patients"
+            note = f"{len(known)} cases; X-Recon reports r = {reported[quantity]} on 25 patients"
             pictures.append(Picture(title=f"{title}: {what}, {label}", png=values, note=note))
     return pictures
 
@@ -139,12 +133,10 @@ def chest_numbers(context: Context, hu: np.ndarray) -> dict | None:
         chest = segment_chest(Volume(hu=hu, grid=grid, source="cube"), thresholds="relative")
     except RayliftError:
         return None
-    ml = float(np.prod(grid.spacing_mm)) / 1000
-    cavity = chest.mask("lung_right", "lung_left", *AIR)
-    air = chest.mask(*AIR)
+    total = quantities(chest)["total"]
     masks = {name: chest.mask(name) for name in ("lung_right", "lung_left") if name in LABELS}
-    share = 100 * float(air.sum()) / max(1, int(cavity.sum()))
-    return {"volume": float(air.sum()) * ml, "occupancy": share, "masks": {**masks, "air": air}}
+    found = {quantity: total[quantity] or 0.0 for quantity in ("pneumothorax_ml", "occupancy_percent")}
+    return {**found, "masks": {**masks, "air": chest.mask(*AIR)}}
 
 
 def dices_of(true: dict, seen: dict) -> dict[str, float]:

@@ -171,12 +171,17 @@ def study_section(study: Study, record: Mapping[str, Any]) -> Section:
     )
 
 
-def _agreement_table(record: Mapping[str, Any]) -> Table:
+def x_recon_r() -> dict[str, float]:
+    """X-Recon's reported correlation of each quantity with the truth."""
     paper = models.get("x-recon").reported["X-Recon paper (25 patients with pneumothorax)"]
-    reported = {
-        "total pneumothorax_ml": paper["r of pneumothorax volume"],
-        "total occupancy_percent": paper["r of pleural occupancy"],
+    return {
+        "pneumothorax_ml": paper["r of pneumothorax volume"],
+        "occupancy_percent": paper["r of pleural occupancy"],
     }
+
+
+def _agreement_table(record: Mapping[str, Any]) -> Table:
+    reported = {f"total {quantity}": r for quantity, r in x_recon_r().items()}
     rows = []
     for name, row in record["agreement"].items():
         side, quantity = name.split(" ", 1)

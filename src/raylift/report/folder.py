@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from raylift import io
+from raylift.data.prepare.resample import on_grid_of
 from raylift.errors import unknown_name
 from raylift.geometry import canonical
 from raylift.io.files import filled_folder
@@ -43,7 +44,7 @@ def write_result(result: Result, folder: Path, *, output_type: str = "nifti", tr
     """Write the CT, preview.png, report.html and manifest.json of `result` into `folder`."""
     found, there = None, None
     if truth is not None:
-        there, filled = tables.on_grid_of(result.ct, truth)
+        there, filled = on_grid_of(result.ct, truth)
         found = tables.scores(result.ct, there, filled)
         result.manifest["truth"] = found
     result.manifest["files"] = [CT_NAMES[output_type], "preview.png", "report.html", "manifest.json"]

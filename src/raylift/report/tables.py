@@ -7,24 +7,10 @@ import numpy as np
 import torch
 
 from raylift import metrics
-from raylift.data.prepare.resample import inside, resampled
-from raylift.errors import BadInput
 from raylift.physics import CHEST_WINDOW
 from raylift.types import Volume
 
-LEAST_COVERED = 0.05  # ours: a truth that fills less of the result's cube than this lies elsewhere
 METRICS = {"mae": "MAE (HU)", "psnr": "PSNR (dB)", "ssim": "SSIM (3-D)", "cosine": "cosine"}
-
-
-def on_grid_of(ct: Volume, truth: Volume) -> tuple[Volume, np.ndarray]:
-    """`truth` on the grid of `ct`, and which of its voxels it fills."""
-    filled = inside(ct.grid, truth.grid)
-    if filled.mean() < LEAST_COVERED:
-        raise BadInput(
-            f"{truth.source}: the true CT lies elsewhere: it fills {filled.mean():.0%} of the result's cube, whose "
-            f"centre is at LPS {np.round(ct.grid.centre_mm).tolist()} mm"
-        )
-    return resampled(truth, ct.grid), filled
 
 
 def scores(ct: Volume, truth: Volume, filled: np.ndarray, window: tuple[float, float] = CHEST_WINDOW) -> dict[str, Any]:

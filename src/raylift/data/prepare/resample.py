@@ -3,10 +3,12 @@
 import numpy as np
 import SimpleITK as sitk
 
+from raylift.errors import BadInput
 from raylift.types import Grid, Volume
 
 AIR_HU = -1000.0
 SMOOTH = 0.42  # SD of the Gaussian that stands for a voxel's width: FWHM 1  # ours
+LEAST_COVERED = 0.05  # ours: a truth that fills less of a volume than this lies elsewhere
 
 
 def to_image(hu: np.ndarray, grid: Grid) -> sitk.Image:
@@ -69,3 +71,14 @@ def inside(grid: Grid, of: Grid) -> np.ndarray:
         at = d[:, None, None] + h[:, None] + w + step[axis, 3]
         where &= (at >= -0.5 - 1e-6) & (at <= of.shape[axis] - 0.5 + 1e-6)
     return where
+
+
+def on_grid_of(ct: Volume, truth: Volume, name: str = "the result's cube") -> tuple[Volume, np.ndarray]:
+    """`truth` on the grid of `ct`, and which of its voxels it fills; `name` is what an error calls `ct`."""
+    filled = inside(ct.grid, truth.grid)
+    if filled.mean() < LEAST_COVERED:
+        raise BadInput(
+            f"{truth.source}: the true CT lies elsewhere: it fills {filled.mean():.0%} of {name}, whose "
+            f"centre is at LPS {np.round(ct.grid.centre_mm).tolist()} mm"
+        )
+    return resampled(truth, ct.grid), filled
