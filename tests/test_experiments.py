@@ -18,7 +18,7 @@ from raylift.experiments import EXPERIMENTS, SIZES, bones, chosen, figures, run,
 from raylift.experiments.bones import angle_of, heat, parts_of, surface_numbers
 from raylift.experiments.clinical import cropped
 from raylift.experiments.folds import _fold, merged
-from raylift.experiments.material import KINDS, beams_of, kind_of, make
+from raylift.experiments.material import KINDS, beams_of, kind_of, make, size_for
 from raylift.experiments.reduced import entrant_of, options_of
 from raylift.experiments.run import judged
 from raylift.experiments.spec import WINDOW, Order, Size, Variant
@@ -57,10 +57,10 @@ def test_names_papers_and_all_choose_and_a_wrong_one_is_helped():
 
 @pytest.mark.parametrize("size", ["smoke", "small"])
 def test_every_row_has_a_reduced_copy_that_can_be_built(size):
-    seen = {v.model for e in EXPERIMENTS.values() for v in e.rows}
-    for name in sorted(seen):
+    seen = {(v.model, v.data or e.data) for e in EXPERIMENTS.values() for v in e.rows}
+    for name, kind in sorted(seen):
         model = models.get(name)
-        options = {**model.options, **options_of(model, SIZES[size])}
+        options = {**model.options, **options_of(model, size_for(kind, SIZES[size]))}
         with torch.device("meta"):
             reduced = model.net(**options)
         assert 0 < sum(p.numel() for p in reduced.parameters()) < FEWER_THAN_PAPERS, name

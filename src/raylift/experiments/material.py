@@ -1,7 +1,7 @@
 """Data sets of phantoms for the experiments: drawn, X-rayed and split here, the same for the same size."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Kind:
     centre_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
     within_cube: bool = False  # all of it lies in the cube
     between_deg: float = 90.0
+    multiple: int = 16  # of which the cube's side is one: nets halve it four times
     labels: Mapping[str, int] | None = None
     of: str = ""  # in words
 
@@ -68,9 +69,13 @@ def _any_label(phantom: Phantom) -> np.ndarray:
 
 VERTEBRA = Kind(profile="vertebra", draw=_vertebra, keeps=_any_label, within_cube=True, of="single vertebrae, T1 to L5")
 KINDS: dict[str, Kind] = {
-    "chest": Kind(profile="chest", draw=_torso, of="chests"),
+    "chest": Kind(profile="chest", draw=_torso, multiple=32, of="chests"),  # XctNet halves five times
     "pneumothorax": Kind(
-        profile="chest-224", draw=_pneumothorax, labels=LABELS, of="chests with a pneumothorax of 20 to 2000 ml"
+        profile="chest-224",
+        draw=_pneumothorax,
+        multiple=32,
+        labels=LABELS,
+        of="chests with a pneumothorax of 20 to 2000 ml",
     ),
     "spine-bone": Kind(
         profile="spine-bone", draw=_torso, keeps=_bones, centre_mm=SPINE_MM, of="the bones of torsos about T12"
@@ -89,6 +94,12 @@ def kind_of(name: str) -> Kind:
     if name not in KINDS:
         raise unknown_name("kind of phantom data", name, KINDS)
     return KINDS[name]
+
+
+def size_for(name: str, size: Size) -> Size:
+    """The size with as many voxels as the kind's nets can halve."""
+    multiple = kind_of(name).multiple
+    return replace(size, voxels=-(-size.voxels // multiple) * multiple)
 
 
 def make(

@@ -58,6 +58,7 @@ def run(
     begun = perf_counter()
     room = out / size.name
     place = room / experiment.name
+    size = material.size_for(experiment.data, size)
     groups = _groups(experiment)
     opened = {kind: data_of(kind, room, size, tell, data) for kind in groups}
     size = replace(size, voxels=size.voxels or opened[experiment.data].size)
@@ -109,6 +110,7 @@ def run_on_patients(
     begun = perf_counter()
     room = out / size.name
     place = room / f"{experiment.name}-patients"
+    size = material.size_for(experiment.data, size)
     phantoms = data_of(experiment.data, room, size, tell)
     found = over_patients(experiment, size, phantoms, real, place, device=device, tell=tell)
     write_comparison(found, place)
@@ -139,7 +141,8 @@ def data_of(
             f"the papers' own size needs a data set of {kind}: `raylift prepare CTS -o DATASET --profile {profile}` "
             f"makes one, --data {kind}=DATASET names it"
         )
-    return open_dataset(material.make(kind, room / kind / f"phantoms-{kind}", size, tell=tell))
+    folder = room / kind / f"phantoms-{kind}"
+    return open_dataset(material.make(kind, folder, material.size_for(kind, size), tell=tell))
 
 
 def _context(
