@@ -38,7 +38,7 @@ GOALS = [
     ("both", "rectified", "nanodrr", 25),
     ("both", "rectified", "rtk", 3),
 ]
-FLOOR_GOAL = 4  # case c: times the floor; memory: internal copy and images, at most 1.2 times
+FLOOR_GOAL = 4  # case c: times the floor
 
 
 def torso(case: str) -> np.ndarray:
@@ -67,7 +67,7 @@ def poses(count: int, tilt: float):
 
 
 class Raylift:
-    """This project; `copy_bytes` is what its internal copy of the volume may take."""
+    """This project."""
 
     def __init__(self, case, mu, count, tilt):
         import torch
@@ -371,7 +371,7 @@ def compare(case: str, count: int, tilt: float, names: list[str], rounds: int, t
         print(f"{case} {count} {pose:9s} {name:12s} {job:8s} {ms:10.1f} ms   x {ratio:7.2f}   +{extra:6.0f} MB")
     copy_and_images = (math.prod(CASES[case][0]) + count * CASES[case][1] ** 2) * 4 / 2**20
     print(
-        f"   raylift's memory over the volume: {extras['raylift', 'forward'] / copy_and_images:.2f} of copy and images"
+        f"   raylift's memory over the volume: {extras['raylift', 'forward'] / copy_and_images:.2f} of one copy of it and images"
     )
     for process, _ in running.values():
         process.stdin.close()

@@ -1,5 +1,6 @@
 """Blocks: lifts follow their rays, gates are gates, decoders and discriminators have the sizes that they say."""
 
+import copy
 from math import sqrt
 
 import pytest
@@ -8,7 +9,6 @@ from torch import nn
 
 from raylift.blocks.attention import CBAM, ECA, eca_kernel
 from raylift.blocks.branch import XrayBranch
-from raylift.blocks.checks import refuse_narrow_bf16
 from raylift.blocks.decoders3d import DecoderLevel, convs_per_level, decoder_levels
 from raylift.blocks.discriminators import CoordConv3d, PatchD3D, coordinates
 from raylift.blocks.encoders2d import DenseEncoder, residual_stage
@@ -22,6 +22,7 @@ from raylift.blocks.lifts import (
     replicate,
     to_ray_axes,
 )
+from raylift.blocks.narrow import NarrowConv3d, narrow_in_float32
 from raylift.errors import BadInput
 from raylift.types import View
 
@@ -217,12 +218,15 @@ def test_another_layout_is_the_same_net():
     torch.testing.assert_close(laid, plain, atol=1e-5, rtol=1e-4)
 
 
-def test_a_volume_narrower_than_its_kernel_does_not_train_in_bf16():
-    net = nn.Conv3d(4, 4, 5, padding=2)
-    refuse_narrow_bf16(net)
-    assert torch.isfinite(net(rand(1, 4, 4, 4, 4))).all()
+def test_a_volume_narrower_than_its_kernel_trains_right_in_bf16():
+    net, x = nn.Conv3d(4, 4, 5, padding=2), rand(1, 4, 4, 4, 4)
+    net(x).square().mean().backward()
+    wanted = net.weight.grad.clone()
+    narrow_in_float32(net).zero_grad()
     with torch.autocast("cpu", torch.bfloat16):
-        net(rand(1, 4, 5, 5, 5))
-        with pytest.raises(BadInput, match=r"a kernel of \(5, 5, 5\) over a volume of \(5, 4, 5\)"):
-            net(rand(1, 4, 5, 4, 5))
-        net.eval()(rand(1, 4, 4, 4, 4))
+        found = net(x)
+        assert found.dtype == torch.float32 and net(rand(1, 4, 5, 5, 5)).dtype == torch.bfloat16
+        assert net.eval()(x).dtype == torch.bfloat16
+    found.square().mean().backward()
+    torch.testing.assert_close(net.weight.grad, wanted)
+    assert type(copy.deepcopy(net)) is NarrowConv3d and list(net.state_dict()) == ["weight", "bias"]

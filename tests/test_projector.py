@@ -68,8 +68,8 @@ def _error(found, truth) -> float:
 NO_CACHE = """
 from numba.core import caching
 caching.CacheImpl._locator_classes = []  # as where neither the package's nor the user's folder can be written
-from raylift.projector import kernels
-assert kernels.FAST["cache"] is False
+from raylift.projector import compiled
+assert compiled.FAST["cache"] is False
 """
 
 

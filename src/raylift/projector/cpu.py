@@ -1,4 +1,4 @@
-"""The projector on the CPU: the compiled loops of `kernels`, their tasks shared among torch's number of threads.
+"""The projector on the CPU: compiled loops, their tasks shared among torch's number of threads.
 
 Plain threads rather than numba's own: callers may be threads or forked workers themselves, and one thread pays nothing.
 """
@@ -14,11 +14,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from raylift.projector import kernels
+from raylift.projector import compiled, general, rectified
 from raylift.projector.rays import RECTIFIED
+from raylift.projector.vectors import LANES
 
 SPANS = 8  # for each thread, so that one that is late holds up little  # ours
-RECTIFIED_BLOCK, GENERAL_BLOCK = 4, 8  # slices of one task of an adjoint  # ours
+CACHED = 1 << 20  # bytes of a slab of lines: it stays in the processor's last cache  # ours
+SHARES = 16  # of the slices: each sums up alone, the same whatever the number of threads  # ours
+TOGETHER = 8  # views that go through a slab together  # ours
 
 
 def project(
@@ -31,7 +34,7 @@ def project(
     """Line integrals of `mu` (1/mm), float32 or float64."""
     columns_first = mu.new_zeros(len(mu), len(table), columns, rows)
     for volume, pictures in zip(mu.detach(), columns_first.numpy(), strict=True):
-        _project_one(_lines(volume), pictures, table.numpy(), affine.numpy())
+        _project_one(volume, pictures, table.numpy(), affine.numpy())
     return columns_first.transpose(2, 3).contiguous()
 
 
@@ -42,14 +45,11 @@ def backproject(
     shape: tuple[int, int, int],
 ) -> Float[Tensor, "n D H W"]:
     """The exact adjoint of `project`; the same bits whatever the number of threads."""
-    columns_first = xrays.detach().transpose(2, 3).contiguous()
-    total = xrays.new_empty(len(xrays), *shape)
-    depth, height, width = (max(2, n) for n in shape)
-    for pictures, volume in zip(columns_first.numpy(), total.numpy(), strict=True):
-        lines = np.zeros((height, width, depth), volume.dtype)
-        _backproject_one(pictures, lines, table.numpy(), affine.numpy())
-        in_threads(kernels.lay_d_first, shape[1], lines, volume)
-    return total
+    columns_first = xrays.detach().transpose(2, 3).contiguous().numpy()
+    total = np.zeros((len(xrays), *(max(2, n) for n in shape)), columns_first.dtype)  # loops load pairs
+    for pictures, volume in zip(columns_first, total, strict=True):
+        _backproject_one(pictures, volume, table.numpy(), affine.numpy())
+    return torch.from_numpy(total)[:, : shape[0], : shape[1], : shape[2]].contiguous()
 
 
 @lru_cache(maxsize=1)
@@ -70,70 +70,108 @@ def in_threads(loop, tasks: int, *arguments) -> None:
         done.result()
 
 
-def _lines(volume: Float[Tensor, "D H W"]) -> np.ndarray:
-    """The volume as H W D, D contiguous; an axis of one voxel gets a second of zero, for loops that load pairs."""
-    missing = [max(0, 2 - n) for n in volume.shape]
-    if any(missing):
-        volume = pad(volume, [0, missing[2], 0, missing[1], 0, missing[0]])
-    depth, height, width = volume.shape
-    room = np.zeros(height * width * depth + kernels.TABLE, volume.numpy().dtype)  # look-ups load past the end
-    lines = room[: -kernels.TABLE].reshape(height, width, depth)
-    in_threads(kernels.lay_d_last, height, volume.numpy(), lines)
-    return lines
-
-
 def _groups(table: np.ndarray) -> list[tuple[bool, np.ndarray]]:
     """The views that take the rectified loops, and the others."""
-    rectified = table[:, RECTIFIED] > 0
-    return [(flag, np.flatnonzero(rectified == flag)) for flag in (True, False) if (rectified == flag).any()]
+    along_body = table[:, RECTIFIED] > 0
+    return [(flag, np.flatnonzero(along_body == flag)) for flag in (True, False) if (along_body == flag).any()]
 
 
-def _layout(lines: np.ndarray) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """Sizes and strides of H W D, in the order D, H, W."""
-    height, width, depth = lines.shape
-    return (depth, height, width), (1, width * depth, depth)
-
-
-def _project_one(lines: np.ndarray, pictures: np.ndarray, table: np.ndarray, affine: np.ndarray) -> None:
-    flat, (sizes, strides) = lines.reshape(-1), _layout(lines)
+def _project_one(volume: Tensor, pictures: np.ndarray, table: np.ndarray, affine: np.ndarray) -> None:
     spacing = np.linalg.norm(affine, axis=0)
-    tiles = -(-pictures.shape[1] // kernels.TILE)
-    for rectified, views in _groups(table):
-        rays, out = table[views], np.zeros((len(views), *pictures.shape[1:]), pictures.dtype)
-        if rectified:
-            for a, p in ((1, 2), (2, 1)):
-                layout = (sizes[a], sizes[p], strides[a], strides[p], a)
-                in_threads(kernels.rectified_forward, len(views) * tiles, flat, *layout, rays, affine, spacing, out)
-        else:
-            parts = -(-pictures.shape[2] // kernels.ROWS)
-            for axis in range(3):
-                tasks = len(views) * tiles * parts
-                in_threads(kernels.general_forward, tasks, flat, sizes, strides, axis, rays, affine, spacing, out)
-        pictures[views] = out
+    for along_body, views in _groups(table):
+        project_views = _project_rectified if along_body else _project_general
+        for some in np.split(views, range(TOGETHER, len(views), TOGETHER)):
+            out = np.zeros((len(some), *pictures.shape[1:]), pictures.dtype)
+            project_views(volume, out, table[some], affine, spacing)
+            pictures[some] = out
 
 
-def _backproject_one(pictures: np.ndarray, lines: np.ndarray, table: np.ndarray, affine: np.ndarray) -> None:
-    flat, (sizes, strides) = lines.reshape(-1), _layout(lines)
-    spacing = np.linalg.norm(affine, axis=0)
-    for rectified, views in _groups(table):
-        if rectified:
-            _backproject_rectified(pictures[views], flat, sizes, strides, table[views], affine, spacing)
-            continue
-        for view in views:
-            for axis in range(3):
-                rays = np.empty((pictures.shape[1], 7, pictures.shape[2]), pictures.dtype)
-                in_threads(
-                    kernels.lay_rays, pictures.shape[1], pictures[view], table[view], affine, spacing, axis, rays
-                )
-                if rays[:, 6].any():
-                    tasks = -(-sizes[axis] // GENERAL_BLOCK)
-                    in_threads(kernels.general_adjoint, tasks, flat, sizes, strides, axis, rays, GENERAL_BLOCK)
-
-
-def _backproject_rectified(pictures, flat, sizes, strides, table, affine, spacing) -> None:
+def _project_rectified(volume: Tensor, out: np.ndarray, table, affine, spacing) -> None:
+    voxels = volume.numpy()
     for axis in (1, 2):
-        weighed = np.empty(pictures.shape, pictures.dtype)
-        in_threads(kernels.weigh, len(table) * pictures.shape[1], pictures, table, affine, spacing, axis, weighed)
-        layout = (sizes[axis], sizes[3 - axis], strides[axis], strides[3 - axis], axis)
-        tasks = -(-sizes[axis] // RECTIFIED_BLOCK)
-        in_threads(kernels.rectified_adjoint, tasks, flat, *layout, table, spacing, weighed, RECTIFIED_BLOCK)
+        steps = _steps(out.shape, table, affine, spacing, axis, out.dtype)
+        if steps.any():
+            sums = _sums(voxels, axis, out)
+            in_threads(rectified.forward, len(sums), voxels, axis, _thin(voxels, axis), table, spacing, sums)
+            out += steps * sums.sum(0)[..., : out.shape[2]]
+
+
+def _project_general(volume: Tensor, out: np.ndarray, table, affine, spacing) -> None:
+    missing = [max(0, 2 - n) for n in volume.shape]  # an axis of one voxel gets a second of zero: loops load pairs
+    if any(missing):
+        volume = pad(volume, [0, missing[2], 0, missing[1], 0, missing[0]])
+    voxels = volume.numpy()
+    for axis in range(3):
+        rays, spans = _aimed(voxels, out, table, affine, spacing, axis)
+        if rays[:, 6].any():
+            sums = _sums(voxels, axis, out)
+            in_threads(general.forward, len(sums), voxels, axis, _thin(voxels, axis), rays, spans, sums)
+            out += (rays[:, 6] * sums.sum(0))[..., : out.shape[2]]
+
+
+def _steps(shape, table, affine, spacing, axis: int, dtype) -> np.ndarray:
+    """Each ray's step in mm, 0 where it has another main axis; V columns rows."""
+    steps = np.empty(shape, dtype)
+    in_threads(compiled.steps, shape[0] * shape[1], table, affine, spacing, axis, steps)
+    return steps
+
+
+def _aimed(voxels: np.ndarray, pictures: np.ndarray, table, affine, spacing, axis: int):
+    """What `general.aim` says of each view."""
+    views, columns, rows = pictures.shape
+    rays = np.empty((views, 7, columns, _padded(rows)), pictures.dtype)
+    spans = np.zeros((views, columns, rays.shape[3] // LANES, 3), np.int64)
+    sizes = tuple(voxels.shape[k] for k in ((0, 1, 2), (1, 2, 0), (2, 1, 0))[axis])
+    for at, aimed, span in zip(table, rays, spans, strict=True):
+        in_threads(general.aim, columns, at, affine, spacing, axis, sizes, aimed, span)
+    return rays, spans
+
+
+def _sums(voxels: np.ndarray, axis: int, out: np.ndarray) -> np.ndarray:
+    """Zeros for what each share of the slices gives to the pictures, whose rows are filled up to whole lanes."""
+    views, columns, rows = out.shape
+    return np.zeros((min(SHARES, voxels.shape[axis]), views, columns, _padded(rows)), out.dtype)
+
+
+def _padded(rows: int) -> int:
+    return -(-rows // LANES) * LANES
+
+
+def _backproject_one(pictures: np.ndarray, volume: np.ndarray, table: np.ndarray, affine: np.ndarray) -> None:
+    """Write the adjoint to `volume`."""
+    spacing = np.linalg.norm(affine, axis=0)
+    fresh = True
+    for along_body, views in _groups(table):
+        backproject_views = _backproject_rectified if along_body else _backproject_general
+        for some in np.split(views, range(TOGETHER, len(views), TOGETHER)):
+            fresh = backproject_views(pictures[some], volume, fresh, table[some], affine, spacing)
+
+
+def _backproject_rectified(pictures, volume, fresh, table, affine, spacing) -> bool:
+    """Add to `volume`, or write over it if it is `fresh`; whether it still is."""
+    for axis in (1, 2):
+        steps = _steps(pictures.shape, table, affine, spacing, axis, pictures.dtype)
+        if steps.any():
+            thin, weighed = _thin(volume, axis), steps * pictures
+            tasks = -(-volume.shape[axis] // thin)
+            in_threads(rectified.adjoint, tasks, volume, axis, thin, fresh, table, spacing, weighed)
+            fresh = False
+    return fresh
+
+
+def _backproject_general(pictures, volume, fresh, table, affine, spacing) -> bool:
+    """The same for views of any pose."""
+    rows = pictures.shape[2]
+    for axis in range(3):
+        rays, _ = _aimed(volume, pictures, table, affine, spacing, axis)
+        rays[:, 6, :, :rows] *= pictures
+        if rays[:, 6, :, :rows].any():
+            thin = _thin(volume, axis)
+            in_threads(general.adjoint, -(-volume.shape[axis] // thin), volume, axis, thin, fresh, rays, rows)
+            fresh = False
+    return fresh
+
+
+def _thin(volume: np.ndarray, axis: int) -> int:
+    """How many slices are laid out at a time; across W, as many as one load of the cache holds."""
+    return LANES if axis == 2 else max(1, CACHED * volume.shape[axis] // volume.nbytes)

@@ -23,9 +23,10 @@ def backend_for(backend: str, device: torch.device) -> str:
 
 @torch.library.custom_op("raylift::project", mutates_args=())
 def project(mu: Tensor, table: Tensor, affine: Tensor, rows: int, columns: int, backend: str) -> Tensor:
-    """Line integrals, n V rows columns, of volumes n D H W."""
-    _refuse_not_finite(mu, "volumes")
-    return BACKENDS[backend].project(mu.contiguous(), table, affine, rows, columns)
+    """Line integrals, n V rows columns, of volumes n D H W; voxels that no ray meets are not asked for their values."""
+    xrays = BACKENDS[backend].project(mu.contiguous(), table, affine, rows, columns)
+    _refuse_not_finite(xrays, "volumes")
+    return xrays
 
 
 @torch.library.custom_op("raylift::backproject", mutates_args=())

@@ -1,4 +1,4 @@
-"""Sixteen numbers at a time, for the loops of `kernels`: what numba's own vectoriser leaves scalar.
+"""Sixteen numbers at a time, for the projector's compiled loops: what numba's own vectoriser leaves scalar.
 
 Where numba compiles for AVX-512, float32 is looked up among 32 neighbours by one permutation; LLVM cannot do without
 that instruction and would end the process, so everything else takes the plain loops that stand beside.

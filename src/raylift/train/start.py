@@ -13,8 +13,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, ProjectConfiguration
 
-from raylift.blocks.checks import refuse_narrow_bf16
 from raylift.blocks.init import channels_last
+from raylift.blocks.narrow import narrow_in_float32
 from raylift.data.store import Case, open_dataset
 from raylift.errors import BadInput
 from raylift.fit import check_fit
@@ -95,7 +95,7 @@ def make_players(model: Model, recipe: Recipe, accelerator: Accelerator) -> tupl
     on_cpu = accelerator.device.type == "cpu"
     net = model.build(generator).train()
     if on_cpu:
-        refuse_narrow_bf16(channels_last(net))
+        narrow_in_float32(channels_last(net))
     players = Players(
         accelerator=accelerator, model=model, recipe=recipe, net=net, optimiser=make_optimiser(recipe, net)
     )
@@ -105,7 +105,7 @@ def make_players(model: Model, recipe: Recipe, accelerator: Accelerator) -> tupl
     if "gan" in recipe.losses:
         critic = model.build_discriminator(generator).train()
         if on_cpu:
-            refuse_narrow_bf16(channels_last(critic))
+            narrow_in_float32(channels_last(critic))
         players.critic, players.critic_optimiser = accelerator.prepare(critic, make_optimiser(recipe, critic))
     return players, Ema.of(players.bare(players.net), recipe.ema) if recipe.ema else None
 

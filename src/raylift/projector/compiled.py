@@ -1,0 +1,139 @@
+"""How the CPU projector's loops are compiled, what they share of a ray's geometry, and the slabs that they go through.
+
+The loops follow Joseph's method. A slab is a few slices across a ray's main axis, laid out anew so that lines along D
+(along W, where the main axis is D) are contiguous; it stays in the processor's cache while all rays of all views go
+through it, and no copy of the whole volume is ever made. `at` is a row of `Rays.table`; axis 0, 1, 2 is D, H, W.
+Pictures are stored V columns rows. Each loop does the tasks `first` up to `last` and may run beside others of its kind
+in threads: a task of a forward has its own sums, a task of an adjoint its own slices, so nothing races and every sum
+has one order.
+"""
+
+import math
+from typing import no_type_check  # the tests' checker must not wrap what numba compiles
+
+from numba import njit
+
+from raylift.projector.vectors import LANES, transpose_block
+
+
+def _cached() -> bool:
+    """Whether numba finds a folder to keep in what it compiles; where it does not, each process compiles anew."""
+    try:
+        njit(cache=True)(_cached)
+    except RuntimeError:
+        return False
+    return True
+
+
+FAST = {"cache": _cached(), "nogil": True, "fastmath": True, "error_model": "numpy"}
+INLINE = {"inline": "always", "nogil": True, "fastmath": True, "error_model": "numpy"}
+PADDING = 16  # zeros around a column of pixels: more than the rows that can be near one voxel
+
+
+@njit(**INLINE)
+@no_type_check
+def direction(at, k, row, column):
+    return at[9 + k] + column * at[12 + k] + row * at[15 + k]
+
+
+@njit(**INLINE)
+@no_type_check
+def main_axis(at, spacing, row, column):
+    d = 0.0 if at[18] > 0 else abs(direction(at, 0, row, column)) * spacing[0]
+    h = abs(direction(at, 1, row, column)) * spacing[1]
+    w = abs(direction(at, 2, row, column)) * spacing[2]
+    if d > max(h, w):
+        return 0
+    return 1 if h >= w else 2
+
+
+@njit(**INLINE)
+@no_type_check
+def step_mm(at, affine, axis, row, column):
+    """Length in mm of a ray's way from one slice to the next."""
+    d, h, w = direction(at, 0, row, column), direction(at, 1, row, column), direction(at, 2, row, column)
+    x = affine[0, 0] * d + affine[0, 1] * h + affine[0, 2] * w
+    y = affine[1, 0] * d + affine[1, 1] * h + affine[1, 2] * w
+    z = affine[2, 0] * d + affine[2, 1] * h + affine[2, 2] * w
+    return math.sqrt(x * x + y * y + z * z) / abs(direction(at, axis, row, column))
+
+
+@njit(**INLINE)
+@no_type_check
+def slope_and_start(at, axis, k, row, column):
+    """A ray's coordinate `k` as start + slope * slice."""
+    slope = direction(at, k, row, column) / direction(at, axis, row, column)
+    start = at[k] + column * at[3 + k] + row * at[6 + k]
+    return slope, start - slope * (at[axis] + column * at[3 + axis] + row * at[6 + axis])
+
+
+@njit(**INLINE)
+@no_type_check
+def first_slice(at, axis, row, column):
+    """Where a ray starts, as a slice number times the sign of its advance."""
+    advance = direction(at, axis, row, column)
+    start = at[axis] + column * at[3 + axis] + row * at[6 + axis] + at[19] * advance
+    return start if advance > 0 else -start
+
+
+@njit(**FAST)
+@no_type_check
+def _transpose(source, at, stride, count, target, to, step, length):
+    """target[to + i * step + j] = source[at + j * stride + i] for i < length, j < count."""
+    whole_i, whole_j = length - length % LANES, count - count % LANES
+    for j in range(0, whole_j, LANES):
+        for i in range(0, whole_i, LANES):
+            transpose_block(source, at + j * stride + i, stride, target, to + i * step + j, step)
+    for j in range(count):
+        for i in range(whole_i if j < whole_j else 0, length):
+            target[to + i * step + j] = source[at + j * stride + i]
+
+
+@njit(**FAST)
+@no_type_check
+def lay_slab(first, last, volume, axis, start, lines):
+    """Copy slices of D H W, from `start` on, to lines: along D, n W D, if `axis` is 1, tasks are slices; n H D if 2,
+    tasks are H; as they are, n H W, if 0, tasks are slices.
+    """
+    depth, height, width = volume.shape
+    source, target = volume.reshape(-1), lines.reshape(-1)
+    if axis == 0:
+        lines[first:last] = volume[start + first : start + last]
+        return
+    for q in range(first, last):
+        if axis == 1:
+            at, to, step, length = (start + q) * width, q * width * depth, depth, width
+        else:
+            at, to, step, length = q * width + start, q * depth, height * depth, lines.shape[0]
+        _transpose(source, at, height * width, depth, target, to, step, length)
+
+
+@njit(**FAST)
+@no_type_check
+def lay_back(first, last, lines, axis, start, volume):
+    """The way back from `lay_slab`."""
+    depth, height, width = volume.shape
+    source, target = lines.reshape(-1), volume.reshape(-1)
+    if axis == 0:
+        volume[start + first : start + last] = lines[first:last]
+        return
+    for q in range(first, last):
+        if axis == 1:
+            at, stride, count, to = q * width * depth, depth, width, (start + q) * width
+        else:
+            at, stride, count, to = q * depth, height * depth, lines.shape[0], q * width + start
+        _transpose(source, at, stride, count, target, to, height * width, depth)
+
+
+@njit(**FAST)
+@no_type_check
+def steps(first, last, table, affine, spacing, axis, out):
+    """For the columns `first` to `last` of all views, V columns rows: each ray's step in mm from one slice to the next;
+    0 where its main axis is another than `axis`.
+    """
+    _, columns, rows = out.shape
+    for q in range(first, last):
+        b, c = q // columns, q % columns
+        for r in range(rows):
+            mine = main_axis(table[b], spacing, r, c) == axis
+            out[b, c, r] = step_mm(table[b], affine, axis, r, c) if mine else 0.0
