@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,11 @@ from scipy.stats import wilcoxon
 from raylift import models
 from raylift.compare import Comparison, Entrant, Row, compare
 from raylift.compare.statistics import holm, paired_p
-from raylift.errors import BadInput
+from raylift.errors import BadInput, Stopped
 from raylift.evaluate import Scores
 from raylift.models.spec import Recipe
 from raylift.report.comparison import as_csv, as_html, as_latex, as_markdown, cells, head, write_comparison
-from raylift.train import read_log
+from raylift.train import read_log, train
 from test_evaluate import N, make_dataset
 
 WINDOW = (-1024.0, 1476.0)
@@ -90,6 +91,20 @@ def test_a_method_that_fails_is_a_row_that_says_why(done, tmp_path):
     assert "Nothing can be said" in found.finding()
 
 
+def test_a_training_that_a_signal_ends_is_not_judged_and_goes_on(done, tmp_path, monkeypatch):
+    def stopped(*given, **named):
+        return train(*given, **{**named, "progress": lambda now: signal.raise_signal(signal.SIGTERM)})
+
+    data, said = done[0], []
+    again = {"window": WINDOW, "steps": 2, "device": "cpu", "tell": said.append}
+    with monkeypatch.context() as patch:
+        patch.setattr("raylift.compare.entrants.train", stopped)
+        with pytest.raises(Stopped, match="raylift: stopped after update 1 of 2"):
+            compare([small("raylift")], data, tmp_path / "out", **again)
+    assert said == ["raylift: training"]
+    assert compare([small("raylift")], data, tmp_path / "out", **again).rows[0].scores is not None
+
+
 def test_two_rows_of_one_name_and_an_unknown_reference_are_errors(done, tmp_path):
     data, _, _ = done
     with pytest.raises(BadInput, match="two rows"):
@@ -121,7 +136,8 @@ def test_losing_to_sart_is_said_first():
     found = made({"good": [21.0] * 7, "bad": [18.0] * 7, "sart": [20.0] * 7, "mean": [25.0] * 7})
     assert found.finding().startswith("1 of 2 networks lose to SART") and "bad by 2.00 dB" in found.finding()
     assert as_markdown(found).startswith(found.finding())
-    assert "Each of the 1 networks is better" in made({"good": [21.0] * 7, "sart": [20.0] * 7}).finding()
+    assert "2 of 2 networks lose to the mean of the training CTs" in found.finding()
+    assert made({"good": [21.0] * 7, "sart": [20.0] * 7}).finding().startswith("The network is better than SART")
 
 
 def test_with_five_cases_there_is_no_p_and_no_interval_but_every_value():

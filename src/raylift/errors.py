@@ -38,6 +38,12 @@ class OutOfMemory(RayliftError):
     exit_code = 4
 
 
+class Stopped(RayliftError):
+    """A signal ended the work; what was done is kept, and the same command goes on."""
+
+    exit_code = 143
+
+
 def unknown_name(kind: str, name: str, known) -> UnknownName:
     """The error for a wrong name, with the nearest known one and the list."""
     from difflib import get_close_matches

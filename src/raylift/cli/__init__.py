@@ -98,7 +98,7 @@ def reference() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 some cases failed, 2 bad input, 3 the gate refused,
-    4 not enough memory.
+    4 not enough memory, 130 or 143 stopped by a signal.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:

@@ -18,7 +18,7 @@ from raylift.compare.entrants import Entrant, entrant, fitted, trained
 from raylift.compare.reported import with_definitions
 from raylift.compare.table import Comparison, Row
 from raylift.data.store import Dataset, open_dataset
-from raylift.errors import BadInput, RayliftError
+from raylift.errors import BadInput, RayliftError, Stopped
 from raylift.evaluate import COLUMNS, Scores, judged
 from raylift.fit import check_fit
 from raylift.io.files import write_json
@@ -169,6 +169,8 @@ def _entrant_rows(one: Entrant, protocol: Protocol, runs: Path, steps: int | Non
             )
             for way in ways
         ]
+    except Stopped:
+        raise
     except (RayliftError, OSError) as error:
         protocol.tell(f"{one.label}: failed: {error}")
         return [Row(**about, refined=None, run=_seen_from(protocol.out, place), scores=None, failure=str(error))]

@@ -8,7 +8,7 @@ from pathlib import Path
 from raylift import models
 from raylift.compare.baselines import MEAN, SART
 from raylift.data.store import Dataset
-from raylift.errors import BadInput
+from raylift.errors import BadInput, Stopped
 from raylift.models.spec import Model, Recipe
 from raylift.models.weights import find_weights, read_model, weights_folder
 from raylift.train import train
@@ -66,9 +66,14 @@ def trained(
     device: str | None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Path:
-    """The entrant's run folder: its own, or `folder`, where training begins or goes on; finished is left alone."""
+    """The entrant's run folder: its own, or `folder`, where training begins or goes on; finished is left alone.
+
+    A training that a signal ended is an error (`Stopped`), so that nobody judges it.
+    """
     if one.run is not None:
         return one.run
     recipe = one.recipe or one.model.recipe
-    train(one.model, recipe, dataset.folder, folder, resume=True, steps=steps, device=device, progress=progress)
+    run = train(one.model, recipe, dataset.folder, folder, resume=True, steps=steps, device=device, progress=progress)
+    if not run.finished:
+        raise Stopped(f"{folder.name}: stopped after update {run.step} of {run.steps}; the same command goes on")
     return folder

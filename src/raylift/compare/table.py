@@ -66,20 +66,25 @@ class Comparison:
         return holm({row.title: paired_p(row.values(metric), base.values(metric)) for row in others})
 
     def finding(self) -> str:
-        """The first sentence: which networks lose to SART (mean PSNR of the volume), as they stand best."""
+        """First which networks lose to SART (mean PSNR of the volume), as they stand best, plain or refined; then which
+        lose to the mean of the training CTs.
+        """
         sart = {row.views: row.mean(FIRST) for row in self.rows if row.model == SART}
         best = self._best_of_networks()
         if None in sart.values() or not sart or not best:
             return "Nothing can be said against SART: there is no row of a network, or none of SART."
         least = next(row.mean(FIRST) for row in self.rows if row.label == SART)
-        bounds = {label: sart.get(views, least) for label, (views, _) in best.items()}
-        lost = {label: bounds[label] - value for label, (_, value) in best.items() if value <= bounds[label]}
-        cases = f"mean volume PSNR of {self.count()} case{'s' * (self.count() != 1)}"
-        if lost:
-            told = ", ".join(f"{label} by {apart:.2f} dB" for label, apart in lost.items())
-            return f"{len(lost)} of {len(best)} networks lose to SART of the same views ({cases}): {told}."
+        cases = f"{self.count()} case{'s' * (self.count() != 1)}"
         told = ", ".join(f"{' and '.join(views)} {value:.2f} dB" for views, value in sart.items())
-        return f"Each of the {len(best)} networks is better than SART of the same views ({cases}; SART from {told})."
+        what = (
+            f"SART of the same views ({told}; mean volume PSNR of {cases}, each net as it stands best, refined or not)"
+        )
+        said = [_against(what, best, {label: sart.get(views, least) for label, (views, _) in best.items()})]
+        means = [row.mean(FIRST) for row in self.rows if row.model == MEAN and row.mean(FIRST) is not None]
+        if means:
+            what = f"the mean of the training CTs, which looks at no X-ray ({max(means):.2f} dB)"
+            said.append(_against(what, best, dict.fromkeys(best, max(means))))
+        return " ".join(said)
 
     def _best_of_networks(self) -> dict[str, tuple[tuple[str, ...], float]]:
         """Label -> views, and the better mean PSNR of refined and not."""
@@ -132,3 +137,12 @@ class Comparison:
             "p": {metric: values.get(row.title) for metric, values in p.items()},
             "scores": None if row.scores is None else row.scores.record(),
         }
+
+
+def _against(what: str, best: Mapping[str, tuple[tuple[str, ...], float]], bounds: Mapping[str, float]) -> str:
+    """Which networks do not come above their bounds, and by how much."""
+    lost = {label: bounds[label] - value for label, (_, value) in best.items() if value <= bounds[label]}
+    if lost:
+        told = ", ".join(f"{label} by {apart:.2f} dB" for label, apart in lost.items())
+        return f"{len(lost)} of {len(best)} networks lose to {what}: {told}."
+    return f"{'The network is' if len(best) == 1 else f'All {len(best)} networks are'} better than {what}."
