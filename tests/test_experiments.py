@@ -22,7 +22,7 @@ from raylift.experiments.material import KINDS, beams_of, kind_of, make, size_fo
 from raylift.experiments.reduced import entrant_of, options_of
 from raylift.experiments.run import judged
 from raylift.experiments.spec import WINDOW, Order, Size, Variant
-from raylift.report.experiment import Picture
+from raylift.report.experiment import Picture, summary
 from raylift.report.plots import agreement, lines, violins
 from raylift.types import Grid, View
 
@@ -122,6 +122,8 @@ def test_an_experiment_runs_to_its_page_and_goes_on_where_it_stopped(tmp_path):
     assert "figure-3.png" not in files and lacking in (outcome.folder / "index.html").read_text()
     rows = json.loads((outcome.folder / "table.json").read_text())["rows"]
     assert all((outcome.folder / row["run"] / "run.json").is_file() for row in rows)
+    overview = (tmp_path / size.name / "index.md").read_text()
+    assert "[ear-fig9](ear-fig9/index.md)" in overview and outcome.finding in overview
     said = []
     run(experiment, size, tmp_path, device="cpu", tell=said.append)
     assert "about 0 seconds of training" in said[0] and not any("judging" in text for text in said)
@@ -149,6 +151,7 @@ def comparison(values: dict[str, list[float]]) -> Comparison:
 def test_a_claim_holds_only_where_its_order_is_found():
     found = comparison({"a": [20.0, 21.0], "b": [18.0, 19.0]})
     assert judged(Order(better="a", worse="b"), found).startswith("held: a is better than b")
+    assert summary(("held: x", "did not hold: y", "not tried: z")).startswith("1 of 2") and "no order" in summary(())
     assert judged(Order(better="b", worse="a"), found).startswith("did not hold")
     assert judged(Order(better="a", worse="c"), found).startswith("not tried")
 
@@ -205,7 +208,6 @@ def test_the_small_parts_of_figures():
         assert png[:4] == b"\x89PNG"
 
 
-@pytest.mark.slow
 def test_all_experiments_run_in_the_smallest_size(tmp_path):
     for experiment in EXPERIMENTS.values():
         outcome = run(experiment, SIZES["smoke"], tmp_path, device="cpu")

@@ -1,7 +1,7 @@
 """An experiment from its declaration to its page: data, trainings, table, what held of the claims, figures."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -18,8 +18,10 @@ from raylift.experiments.context import Context
 from raylift.experiments.folds import over_patients
 from raylift.experiments.reduced import entrant_of, widths_of
 from raylift.experiments.spec import WINDOW, Experiment, Order, Size
+from raylift.io.files import write_json
 from raylift.report.comparison import p_text, write_comparison
-from raylift.report.experiment import Page, Picture, write_page
+from raylift.report.experiment import Page, Picture, write_overview, write_page
+from raylift.train import read_log
 
 CRITIC = 2.0  # ours: how much longer a step with a discriminator takes
 BESIDE = 1.3  # ours: reading, validation and writing
@@ -88,13 +90,17 @@ def run(
     held = tuple(judged(order, context.comparison) for order in experiment.claims)
     seconds = perf_counter() - begun
     write_comparison(context.comparison, place)
-    about = _about(experiment, size, opened[experiment.data], command, seconds)
+    trained = sum(trained_seconds(room / kind / "runs", entrants) for kind, entrants in chosen.items())
+    about = _about(experiment, size, opened[experiment.data], command, (trained, seconds))
     write_page(
         Page(experiment=experiment.name, about=about, held=held, pictures=tuple(pictures)), context.comparison, place
     )
     failed = tuple(row.label for row in context.comparison.rows if row.scores is None or row.scores.failed)
     finding = context.comparison.finding()
-    return Outcome(name=experiment.name, folder=place, finding=finding, held=held, failed=failed, seconds=seconds)
+    outcome = Outcome(name=experiment.name, folder=place, finding=finding, held=held, failed=failed, seconds=seconds)
+    write_json(place / "outcome.json", {**asdict(outcome), "folder": place.name, "of": about["experiment"]})
+    write_overview(room)
+    return outcome
 
 
 def run_on_patients(
@@ -225,6 +231,12 @@ def expected_seconds(
     return total
 
 
+def trained_seconds(runs: Path, entrants: Sequence[Entrant]) -> float:
+    """How long the updates of these runs took, by their logs."""
+    rows = [row for one in entrants for row in read_log(runs / one.label)]
+    return sum(row["seconds"] for row in rows if row["kind"] == "step")
+
+
 def step_seconds(one: Entrant, case: store.Case) -> float:
     """Seconds of one forward and backward pass of the entrant's net on a CPU."""
     net = one.model.build(torch.Generator().manual_seed(0)).train()
@@ -238,8 +250,10 @@ def _in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
 
 
-def _about(experiment: Experiment, size: Size, dataset: Dataset, command: str, seconds: float) -> dict[str, str]:
-    """What the page says above the table."""
+def _about(
+    experiment: Experiment, size: Size, dataset: Dataset, command: str, seconds: tuple[float, float]
+) -> dict[str, str]:
+    """What the page says above the table; seconds of the trainings, and of this call."""
     widths = "; ".join(
         f"{v.name}: {', '.join(f'{k} {x}' for k, x in widths_of(v, size).items()) or 'as declared'}"
         for v in experiment.rows
@@ -253,5 +267,5 @@ def _about(experiment: Experiment, size: Size, dataset: Dataset, command: str, s
         "reduced nets": widths,
         **({"note": experiment.note} if experiment.note else {}),
         **({"command": command} if command else {}),
-        "time": f"{_in_words(seconds)} here, what was there already not counted",
+        "time": f"{_in_words(seconds[0])} of updates by the runs' logs; {_in_words(seconds[1])} for this call",
     }

@@ -1,5 +1,6 @@
 """An experiment's page: index.html that opens offline, and index.md with the figures beside it."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +55,10 @@ def summary(held: Sequence[str]) -> str:
     """How many of the paper's orders held."""
     if not held:
         return "The paper claims no order here."
-    count = sum(text.startswith("held") for text in held)
-    return f"{count} of {len(held)} of the paper's orders held on this data."
+    true, false = (sum(text.startswith(word) for text in held) for word in ("held", "did not hold"))
+    untried = len(held) - true - false
+    more = f"; {untried} could not be tried" if untried else ""
+    return f"{true} of {true + false} of the paper's orders held on this data{more}."
 
 
 def as_page_markdown(page: Page, comparison: Comparison, names: Mapping[int, str]) -> str:
@@ -98,3 +101,14 @@ def as_page_html(page: Page, comparison: Comparison) -> str:
         reported=reported_rows(comparison),
         pictures=pictures,
     )
+
+
+def write_overview(room: Path) -> None:
+    """Write index.md into a folder of experiments: a line for each, from its outcome.json."""
+    found = sorted(room.glob("*/outcome.json"))
+    rows = []
+    for outcome in (json.loads(path.read_text(encoding="utf-8")) for path in found):
+        link = f"[{outcome['name']}]({outcome['folder']}/index.md)"
+        rows.append([link, outcome["of"], summary(outcome["held"]), outcome["finding"]])
+    table = markdown_table(["experiment", "of", "the paper's orders", "first finding"], rows)
+    write_text(room / "index.md", "\n".join([f"# Experiments: {room.name}", "", DISCLAIMER, "", *table, ""]))
