@@ -2,11 +2,14 @@
 
     python bench/training.py [--model NAME ... | --all] [--size 32] [--set width=16 ...] [--full] [--batch 2]
     python bench/training.py --profile NAME
+    python bench/training.py --data DATASET [--model NAME ...]      the share of a step spent waiting for cases
 
 A step is `train.step.update`: forward, losses, backward and the optimiser, of the discriminator too where the recipe
 has one. On a CPU the options are those of the model's tiny copy at `--size` voxels a side, and the table says so; with
 a GPU, or `--full`, it is the paper's net, size and batch. Seconds are medians, the settings in turn in each round;
-memory is the step's peak with weights, gradients and the optimiser's state. Rows are appended to history.csv.
+memory is the step's peak with weights, gradients and the optimiser's state. "compiled" after a setting gives the net
+to torch.compile first. With --data the cases of DATASET's train split come through the trainer's feed, at `--size` or
+with `--full` at the paper's. Rows are appended to history.csv.
 """
 
 import argparse
@@ -17,6 +20,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from statistics import median
+from time import perf_counter, process_time
 
 import torch
 from measure import (
@@ -37,19 +41,23 @@ from measure import (
     print_row,
     ratio,
     reduced,
+    seconds_of,
     systems,
     tensors_of,
 )
 from torch.profiler import ProfilerActivity, profile
 
 from raylift import models
-from raylift.data.store import Batch
+from raylift.data.store import Batch, open_dataset
 from raylift.errors import RayliftError
 from raylift.models.spec import Model
+from raylift.train.feed import Feed
 from raylift.train.start import make_accelerator, make_players
 from raylift.train.step import Players, update
 
 SETTINGS = [f"{layout} {precision}" for precision, layout in product(PRECISIONS, LAYOUTS)]
+COMPILED = " compiled"
+UNCOUNTED = 1  # steps that warm up
 HEAD = ["model", "size", "batch", "options", "setting", "s a step", "samples a s", "times the first", "MiB"]
 
 
@@ -64,8 +72,9 @@ def device() -> str:
 
 
 def players_of(model: Model, precision: str) -> Players:
-    """The nets and optimisers as a training makes them."""
-    recipe = replace(model.recipe, precision=PRECISIONS[precision], seed=0)
+    """The nets and optimisers as a training makes them; `precision` may end in COMPILED."""
+    wanted, compiled = precision.removesuffix(COMPILED), precision.endswith(COMPILED)
+    recipe = replace(model.recipe, precision=PRECISIONS[wanted], compile=compiled, seed=0)
     return make_players(model, recipe, make_accelerator(recipe, device(), Path()))[0]
 
 
@@ -77,8 +86,8 @@ def held(players: Players) -> list[torch.Tensor]:
 
 def steps_of(model: Model, batch: Batch, settings: Sequence[str]):
     """{setting: a function that does one step}, and {setting: the players that it moves}."""
-    made = {precision: players_of(model, precision) for precision in {s.split()[1] for s in settings}}
-    players = {setting: made[setting.split()[1]] for setting in settings}
+    made = {precision: players_of(model, precision) for precision in {s.split(" ", 1)[1] for s in settings}}
+    players = {setting: made[setting.split(" ", 1)[1]] for setting in settings}
     batch = batch.to(device())
     return {setting: (lambda p=p: update(p, [batch])) for setting, p in players.items()}, players
 
@@ -137,6 +146,33 @@ def print_table(options: argparse.Namespace) -> None:
         gc.collect()
 
 
+def print_waiting(options: argparse.Namespace) -> None:
+    """A row for each model: seconds of a step on the data set's cases, those of CPU that the process took (loading
+    included), and the share spent waiting for cases.
+    """
+    cases = open_dataset(options.data).cases("train")
+    print_head(["model", "size", "batch", "options", "s a step", "of CPU", "waited", "goal 5 %"])
+    for model in chosen(options):
+        count = batch_of(model, options)
+        players = players_of(model, "float32")
+        recipe = replace(players.recipe, batch_size=count, accumulate=1, augment=options.augment)
+        feed = Feed(cases=cases, model=model, recipe=recipe, device=players.accelerator.device)
+        waits, begun, spent = [], 0.0, 0.0
+        for step, batches, waited in feed.from_step(0, UNCOUNTED + options.rounds):
+            if step == UNCOUNTED:
+                begun, spent = perf_counter() - waited, process_time()
+            waits.append(waited)
+            seconds_of(lambda batches=batches, p=players: update(p, [b.to(device()) for b in batches]))
+        each, spent = (perf_counter() - begun) / options.rounds, (process_time() - spent) / options.rounds
+        share = sum(waits[UNCOUNTED:]) / options.rounds / each
+        kind = " ".join(["full" if options.full else "tiny", *options.set])
+        met = "met" if share < 0.05 else "NOT MET"
+        print_row([model.name, f"{model.size}³", count, kind, f"{each:.3f}", f"{spent:.3f}", f"{share:.1%}", met])
+        about = f"training {device()} {kind} batch {count} augment {options.augment}{busy()}"
+        about += f" waited {share:.1%} CPU {spent:.3g} s"
+        append(options.history, [(model.name, model.size, about, each, None)])
+
+
 def print_profile(options: argparse.Namespace) -> None:
     """Where one step of one model goes, operation by operation."""
     (model,) = chosen(argparse.Namespace(**{**vars(options), "model": [options.profile]}))
@@ -166,14 +202,18 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--full", action="store_true", default=torch.cuda.is_available(), help="the paper's size")
     parser.add_argument("--batch", type=int, help="samples a step; default: the recipe's at full size, else 2")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--settings", nargs="+", default=SETTINGS, choices=SETTINGS)
+    parser.add_argument(
+        "--settings", nargs="+", default=SETTINGS, choices=[*SETTINGS, *(s + COMPILED for s in SETTINGS)]
+    )
+    parser.add_argument("--data", type=Path, metavar="DATASET", help="measure the waiting for this data set's cases")
+    parser.add_argument("--augment", default="none", choices=("none", "paired"), help="of the cases of --data")
     parser.add_argument("--history", type=Path, default=HISTORY)
     options = parser.parse_args(words)
     if options.profile:
         print_profile(options)
         return
     print(f"{machine()}; {options.rounds} rounds\n")
-    print_table(options)
+    (print_waiting if options.data else print_table)(options)
 
 
 if __name__ == "__main__":

@@ -6,18 +6,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter, grey_erosion
 
 from raylift import DISCLAIMER, cli, io, models
 from raylift.assess import Study, assess, study, working
 from raylift.data import store
-from raylift.data.phantom import pneumothorax
+from raylift.data.phantom import pneumothorax, spine
 from raylift.data.records import target_record
 from raylift.errors import BadInput
 from raylift.geometry import preset_beam
 from raylift.models import sart
 from raylift.physics import hu_to_mu
 from raylift.projector import project
-from raylift.report.assess import page, quantity_rows, write_assessment, write_study
+from raylift.report.assess import page, quantity_rows, study_section, write_assessment, write_study
+from raylift.segment.measure import measure_all
+from raylift.segment.quantities import doubts
+from raylift.segment.vertebrae import Vertebrae, as_volume, from_label_map
+from raylift.spine.assessed import doubts as doubts_of_spine
+from raylift.spine.assessed import spine_of, vertebrae_of
 from raylift.types import Grid, Volume
 
 COARSE = Grid.canonical((80, 64, 80), 4.0, (0.0, 10.0, 0.0))
@@ -34,8 +40,6 @@ def result(ct, tmp_path_factory):
     """A folder as `raylift reconstruct` leaves it, with a blurred CT of half the truth's height."""
     folder = tmp_path_factory.mktemp("result")
     volume = io.read_ct(ct)
-    from scipy.ndimage import gaussian_filter
-
     blurred = replace(volume, hu=gaussian_filter(volume.hu.astype(np.float32), 1.0))
     io.write_ct(blurred, folder / "ct.nii.gz")
     (folder / "manifest.json").write_text(json.dumps({"files": ["ct.nii.gz"], "model": {"name": "<sart>"}}))
@@ -83,6 +87,93 @@ def test_a_ct_by_itself_by_the_command_line(ct, tmp_path, capsys):
     assert labels.grid == truth.grid
 
 
+@pytest.fixture(scope="module")
+def back(tmp_path_factory):
+    """A CT of T12 to L2, its label map, and the folder of a reconstruction: the CT with every bone a little thinner."""
+    folder = tmp_path_factory.mktemp("back")
+    drawn = spine(3, grid=Grid.canonical((300, 100, 100), 2.0, (0.0, 0.0, 0.0)), cobb_deg=20.0, wedges={})
+    true = Vertebrae(labels=drawn.labels, grid=drawn.volume.grid, how="phantom")
+    box = slice(true.spans["T12"][0].start - 6, true.spans["L2"][0].stop + 6)
+    affine = true.grid.affine.copy()
+    affine[:3, 3] = true.grid.world((box.start, 0, 0))
+    grid = Grid(drawn.volume.hu[box].shape, affine)
+    ct, labels = (Volume(hu=hu[box], grid=grid, source="back") for hu in (drawn.volume.hu, as_volume(true).hu))
+    thin = replace(ct, hu=grey_erosion(ct.hu, 2))
+    (folder / "made").mkdir()
+    io.write_ct(thin, folder / "made" / "ct.nii.gz")
+    (folder / "made" / "manifest.json").write_text(json.dumps({"files": ["ct.nii.gz"], "model": {"name": "sart"}}))
+    return io.write_ct(ct, folder / "ct.nii.gz"), io.write_ct(labels, folder / "labels.nii.gz"), folder / "made"
+
+
+def test_the_spine_is_measured_where_the_vertebrae_are_known(back, tmp_path, capsys):
+    ct, labels, _ = back
+    assert cli.main(["assess", str(ct), "--labels", str(labels), "-o", str(tmp_path / "a")]) == 0
+    assert "largest Cobb angle" in capsys.readouterr().out
+    told = json.loads((tmp_path / "a" / "assess.json").read_text())["spine"]
+    assert set(told["bodies"]) == {"T12", "L1", "L2"} and "beside" not in told
+    for body in told["bodies"].values():
+        assert 10 < body["anterior_mm"] < 40 and abs(body["wedge_deg"]) < 15
+    html = (tmp_path / "a" / "assess.html").read_text()
+    assert "Vertebral bodies" in html and "phantoms, true labels" in html
+    assert {"spine.png", "vertebrae.nii.gz"} <= {p.name for p in (tmp_path / "a").iterdir()}
+
+
+def test_measures_that_cannot_stand_beside_each_other_are_doubtful(back):
+    bodies, _ = measure_all(from_label_map(io.read_ct(back[1])))
+    assert doubts_of_spine(bodies) == {}
+    flat = replace(bodies["L1"], anterior_mm=8.0, posterior_mm=8.0)
+    assert list(doubts_of_spine(bodies | {"L1": flat})) == ["L1"]
+    tall = replace(bodies["T12"], anterior_mm=45.0, posterior_mm=45.0)
+    assert list(doubts_of_spine(bodies | {"T12": tall})) == ["T12"]
+    leaning = replace(bodies["L2"].superior, normal=(0.0, -0.71, 0.71))
+    assert "° apart" in doubts_of_spine(bodies | {"L2": replace(bodies["L2"], superior=leaning)})["L2"]
+    assert doubts_of_spine({"T12": bodies["T12"], "L2": tall}) == {}  # no neighbours
+
+
+def test_a_volume_without_bone_has_no_vertebrae(back):
+    _, labels, made = back
+    volume = io.read_ct(made / "ct.nii.gz")
+    pale = replace(volume, hu=gaussian_filter(volume.hu.astype(np.float32), 12.0) - 100)  # slabs of it would pass
+    found = spine_of(pale, vertebrae_of(volume, labels), model="sart")
+    assert found.bodies == {} and "no bone" in found.manifest["notes"][-1]
+    assert found.manifest["beside"]["true_angles"]["cobb"] is not None
+
+
+def test_no_adults_chest_is_told():
+    def both(right, left):
+        sides = {"right": right, "left": left}
+        total = None if right is left is None else (right or 0) + (left or 0)
+        return {s: {"lung_ml": ml, "pneumothorax_ml": ml and 0.0} for s, ml in {**sides, "total": total}.items()}
+
+    assert doubts(both(2500.0, 2100.0)) == []
+    for right, left, why in (
+        (2500.0, None, "No left"),
+        (300.0, 300.0, "600 ml"),
+        (9e3, 9e3, "18000"),
+        (4e3, 400.0, "10 %"),
+    ):
+        (told,) = doubts(both(right, left))
+        assert why in told
+    gone = both(3000.0, 2500.0)
+    gone["left"] = {"lung_ml": 100.0, "pneumothorax_ml": 2400.0}  # collapsed, and the cavity as large as it was
+    assert doubts(gone) == []
+
+
+def test_a_reconstructed_spine_stands_beside_the_true_one(back, tmp_path):
+    ct, labels, made = back
+    found = assess(made, truth=ct, labels=labels)
+    write_assessment(found, tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "assess.json").read_text())["spine"]
+    assert "sart" in told["how"] and told["beside"]["true_angles"]["cobb"] is not None
+    for row in told["beside"]["levels"]:
+        assert row["true_anterior_mm"] - 5 < row["anterior_mm"] < row["true_anterior_mm"]  # thinner by a voxel
+    errors = told["beside"]["errors"]["anterior_mm"]
+    gaps = [abs(row["anterior_mm"] - row["true_anterior_mm"]) for row in told["beside"]["levels"]]
+    assert errors["mean_abs"] == pytest.approx(np.mean(gaps)) and errors["max_abs"] == pytest.approx(max(gaps))
+    html = (tmp_path / "out" / "assess.html").read_text()
+    assert "on the true vertebrae" in html and "far off" in html
+
+
 def test_what_cannot_be_assessed_is_refused(ct, result, tmp_path):
     far = Volume(hu=np.zeros((8, 8, 8), np.int16) + np.arange(8, dtype=np.int16), grid=Grid.canonical((8,) * 3, 4, 9e3))
     with pytest.raises(BadInput, match="lies elsewhere"):
@@ -94,7 +185,8 @@ def test_what_cannot_be_assessed_is_refused(ct, result, tmp_path):
             assess(tmp_path / "bad")
     with pytest.raises(BadInput, match="too coarse"):
         working(Volume(hu=np.zeros((8, 8, 8), np.int16), grid=Grid.canonical((8, 8, 8), 12.0)))
-    assert cli.main(["assess", str(ct), "--model", "sart", "--truth", str(ct), "-o", str(tmp_path / "x")]) == 2
+    for option in ("--truth", "--labels"):
+        assert cli.main(["assess", str(ct), "--model", "sart", option, str(ct), "-o", str(tmp_path / "x")]) == 2
 
 
 def test_fine_voxels_are_joined_and_coarse_ones_kept():
@@ -106,6 +198,16 @@ def test_fine_voxels_are_joined_and_coarse_ones_kept():
 
 def quantity(lung: float, air: float) -> dict:
     return {"lung_ml": lung, "pneumothorax_ml": air, "occupancy_percent": 100 * air / (lung + air)}
+
+
+def blind(cases: dict) -> dict:
+    """The same cases, reconstructed by something that shows no pneumothorax."""
+    none = {side: quantity(1900.0, 0.0) for side in ("right", "left", "total")}
+    return {name: row | {"found": none} for name, row in cases.items()}
+
+
+def page_of(done: Study) -> str:
+    return page("x", [study_section(done, done.record())], {})
 
 
 def test_a_study_counts_every_case(tmp_path):
@@ -123,6 +225,9 @@ def test_a_study_counts_every_case(tmp_path):
     assert volume["bias"] == pytest.approx(np.mean(np.subtract(seen, true)))
     html = (tmp_path / "study" / "assess.html").read_text()
     assert "0.82" in html and "0.77" in html and "&lt;bad&gt;" in html and DISCLAIMER in html
+    assert "show one" not in html and "Of 7 true CTs with a pneumothorax 0" in page_of(
+        replace(done, cases=blind(cases))
+    )
     assert {"volume.png", "occupancy.png"} <= {p.name for p in (tmp_path / "study").iterdir()}
 
 

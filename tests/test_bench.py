@@ -5,13 +5,14 @@ import importlib
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 BENCH = Path(__file__).parents[1] / "bench"
-OWN = ("measure", "training", "inference", "prepare")
+OWN = ("measure", "training", "inference", "prepare", "memory")
 
 
 @pytest.fixture
@@ -47,6 +48,30 @@ def test_a_training_step_is_measured_in_every_setting(bench, tmp_path, capsys):
     kept = history(path)
     assert len(kept) == len(training.SETTINGS) and kept[0]["model"] == "psr" and kept[0]["size"] == "16"
     assert all(float(row["seconds"]) > 0 and "tiny" in row["setting"] for row in kept)
+
+
+def test_waiting_for_cases_is_a_share_of_a_step(bench, tmp_path, capsys, monkeypatch):
+    from test_train import make_cases
+
+    path, training = tmp_path / "history.csv", bench("training")
+    cases = make_cases(tmp_path / "cases")
+    monkeypatch.setattr(training, "open_dataset", lambda folder: SimpleNamespace(cases=lambda split: cases))
+    words = ["--data", "set", "--model", "psr", "--size", "16", "--rounds", "2", "--history", str(path)]
+    training.main(words)
+    (row,) = cells(capsys.readouterr().out, "psr")
+    (kept,) = history(path)
+    assert 0 <= float(row[6].rstrip("%")) < 100 and row[7] in ("met", "NOT MET")
+    assert float(row[5]) > 0 and f"waited {row[6]}" in kept["setting"]
+
+
+@pytest.mark.slow
+def test_memory_is_counted_said_and_measured(bench, tmp_path, capsys):
+    path = tmp_path / "history.csv"
+    bench("memory").main(["--model", "psr", "--size", "32", "--history", str(path)])
+    (row,) = cells(capsys.readouterr().out, "psr")
+    counted, held, ratio = map(float, row[4:7])
+    assert counted > 0 and ratio == pytest.approx(counted / held, rel=0.1)
+    assert [r["setting"].split()[-1] for r in history(path)] == ["counted", "held", "said", "taken"]
 
 
 def test_a_discriminator_trains_along_and_a_size_that_does_not_fit_is_told(bench, tmp_path, capsys):

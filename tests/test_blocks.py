@@ -23,7 +23,6 @@ from raylift.blocks.lifts import (
     to_ray_axes,
 )
 from raylift.blocks.narrow import NarrowConv3d, narrow_in_float32
-from raylift.errors import BadInput
 from raylift.types import View
 
 VIEWS = (View.PA, View.AP, View.LAT, View.RLAT)

@@ -16,7 +16,16 @@ from raylift.compare.statistics import holm, paired_p
 from raylift.errors import BadInput, Stopped
 from raylift.evaluate import Scores
 from raylift.models.spec import Recipe
-from raylift.report.comparison import as_csv, as_html, as_latex, as_markdown, cells, head, write_comparison
+from raylift.report.comparison import (
+    as_csv,
+    as_html,
+    as_latex,
+    as_markdown,
+    brief,
+    cells,
+    head,
+    write_comparison,
+)
 from raylift.train import read_log, train
 from test_evaluate import N, make_dataset
 
@@ -50,6 +59,16 @@ def test_sart_and_the_mean_volume_are_always_rows_and_each_row_has_its_run(done)
         assert len(row.scores.cases) == 7 and not row.scores.failed
         assert row.cost["seconds"] > 0
     assert found.rows[0].cost["parameters"] > 0 < found.rows[0].cost["gmac"]
+
+
+def test_a_terminal_sees_means_and_the_files_the_rest(done):
+    _, _, found = done
+    titles, rows = brief(found)
+    assert [row[0] for row in rows] == [row.title for row in found.rows] and {len(row) for row in rows} == {len(titles)}
+    psnr = found.rows[0].scores.summary()["psnr"]
+    assert rows[0][titles.index("PSNR (dB) ↑")] == f"{psnr['mean']:.2f} ± {psnr['sd']:.2f}"
+    failed = replace(found, rows=(replace(found.rows[0], scores=None, failure="why"),))
+    assert brief(failed)[1][0][2:4] == ["failed", "failed"]
 
 
 def test_the_mean_volume_is_the_mean_of_the_training_cases(done):

@@ -248,6 +248,15 @@ def test_a_label_map_beside_a_lone_ct_is_its_own(tmp_path):
     assert set(found) == {"ct.nii.gz", "mask.nii.gz", "vertebrae_other_grid.nii.gz"}  # what is left over is told
 
 
+def test_a_source_and_its_label_map_are_found_from_any_folder(tmp_path, monkeypatch):
+    (tmp_path / "cts").mkdir()
+    write(body(1), tmp_path / "cts" / "ct.nii.gz")
+    write(labels(body(1)), tmp_path / "cts" / "labels.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    (source,) = find.find_sources(["cts"])
+    assert all(file.is_absolute() and file.is_file() for file in source.files) and len(source.files) == 2
+
+
 def test_an_image_of_another_modality_is_not_taken(tmp_path):
     decathlon(tmp_path)
     table = json.loads((tmp_path / "dataset.json").read_text()) | {"modality": {"0": "MRI"}}

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from raylift import losses, models
 from raylift.errors import RayliftError, UnknownName
 from raylift.geometry import preset_beam
 from raylift.losses import LOSSES, lsgan_discriminator
-from raylift.models import MODELS
+from raylift.models import MODELS, catalogue
 from raylift.models.catalogue import page, rows
 from raylift.models.counts import counts, summary
 from raylift.models.spec import Model
+from raylift.models.weights import describe, rebuild
 
 GOLDEN, BY_HEART = (
     json.loads((Path(__file__).parent / "golden" / name).read_text()) for name in ("models.json", "overfit.json")
@@ -236,6 +238,15 @@ def test_the_page_of_all_systems_is_current():
     assert page(GOLDEN, BY_HEART) == (Path(__file__).parents[1] / "docs" / "models.md").read_text(), "run `make golden`"
 
 
+def test_the_record_that_a_listing_reads_is_current_and_is_of_nets_as_declared(monkeypatch):
+    kept = json.loads(catalogue.COUNTED.read_text())
+    assert kept == catalogue.record(GOLDEN), "run `make golden`"
+    monkeypatch.setattr(catalogue, "counts", lambda model: {"parameters": 7})
+    psr = MODELS["psr"]
+    changed = psr.with_settings({"width": "0.5"})
+    assert [row["parameters"] for row in rows([psr, changed])] == [kept["psr"]["parameters"], 7]
+
+
 def test_a_listing_says_what_a_model_takes_and_costs():
     (row,) = rows([MODELS["x2ct-gan"]])
     assert row["views"] == ["PA", "LAT"] and row["size"] == 128 and row["gmac"] == pytest.approx(202.802, abs=1e-3)
@@ -351,3 +362,10 @@ def test_xctnet_options_build_and_answer():
         net = model.build(torch.Generator().manual_seed(0), **{**model.tiny, **options}).eval()
         assert torch.isfinite(net(xrays)["ct"]).all(), options
     assert counts(model, deep="transform")["parameters"] == 36_607_630
+
+
+def test_a_models_description_brings_back_what_it_was_trained_on():
+    model = replace(models.get("x2ct-gan"), profile="chest-224", spacing=5.6, size=64)
+    again = rebuild(json.loads(json.dumps(describe(model))), models.get("x2ct-gan"))
+    assert (again.profile, again.spacing, again.size) == ("chest-224", 5.6, 64)
+    assert "profile" not in describe(models.get("x2ct-gan"))

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from raylift import io
-from raylift.data.prepare import Splitting, body, check, find, prepare, profiles, steps
+from raylift import io, models
+from raylift.data import augment
+from raylift.data.prepare import Splitting, body, check, find, prepare, profiles, resample, steps
 from raylift.data.split import split_hash
 from raylift.data.store import load_batch, open_case, open_dataset
 from raylift.errors import BadInput, UnknownName
-from raylift.physics import MU_WATER
+from raylift.physics import MU_WATER, Unit, hu_to_mu
+from raylift.projector import project
 from raylift.types import Grid, View, Volume
 
 SMALL = replace(
@@ -69,7 +71,7 @@ def _stored(volume: Volume, order, flips) -> Volume:
 
 def _case(volume, tmp_path, name="case", **settings):
     profile = replace(SMALL, **settings)
-    steps.prepare_volume(volume, tmp_path / name, profile=profile, allow_short=False, patient="p", settings="s")
+    steps.prepare_cases(volume, tmp_path / name, profile=profile, allow_short=False, patient="p", settings="s")
     return open_case(tmp_path / name)
 
 
@@ -146,7 +148,7 @@ def test_a_body_behind_the_panel_is_rejected(tmp_path):
 
 def test_a_short_scan_is_padded_and_marked_where_that_is_allowed(tmp_path):
     short = _torso(length=200.0)
-    steps.prepare_volume(short, tmp_path / "a", profile=SMALL, allow_short=True, patient="p", settings="s")
+    steps.prepare_cases(short, tmp_path / "a", profile=SMALL, allow_short=True, patient="p", settings="s")
     case = open_case(tmp_path / "a")
     filled = case.valid()
     assert filled[6:26, 4:28, 4:28].all() and not filled[:6].any() and not filled[26:].any()
@@ -291,10 +293,51 @@ def test_every_profile_and_preset_fits_together():
         for preset in (None, "chest", "x2ct", "xctnet-paper"):
             profile = profiles.get(name, preset)
             assert profile.pixels % profile.size == 0
-            assert (profile.rays == "cube") == (preset in profiles.CUBE_PRESETS)
+            assert (profile.rays == "cube") == (preset in profiles.PAPERS)
     assert profiles.settings_hash(profiles.get("chest"), False) != profiles.settings_hash(
         profiles.get("chest", "x2ct"), False
     )
+
+
+@pytest.mark.parametrize("floor", [-80.0, -600.0])
+def test_what_lies_below_the_floor_adds_nothing_and_the_rest_what_it_is_above_it(tmp_path, floor):
+    plain = dict(marker=False, spine=False)
+    middle = _case(_torso(lungs=False, **plain), tmp_path, "water", floor_hu=floor).xrays()[:, 15:17, 15:17]
+    np.testing.assert_allclose(middle.mean((1, 2)), MU_WATER * np.array([200, 300]) * -floor / 1000, rtol=0.03)
+    dense = _torso(**plain)
+    light = replace(dense, hu=np.where(dense.hu == -850, -700, dense.hu))
+    both = [_case(v, tmp_path, name, floor_hu=floor) for name, v in (("dense", dense), ("light", light))]
+    bare = [_case(v, tmp_path, f"{name}-bare") for name, v in (("dense", dense), ("light", light))]
+    assert np.abs(both[0].ct() - both[1].ct()).max() > 100
+    apart = [np.abs(one.xrays() - other.xrays()).mean() for one, other in (both, bare)]
+    assert apart[0] < 0.1 * apart[1]  # what is left are voxels half lung, half flesh
+
+
+def test_xctnets_preset_is_a_declaration_that_travels_with_the_data(tmp_path):
+    io.write_ct(_torso(), tmp_path / "ct.nii.gz")
+    prepare(tmp_path / "ct.nii.gz", tmp_path / "set", profile="small", preset="xctnet-paper", ratios=(1, 0, 0))
+    dataset = open_dataset(tmp_path / "set")
+    (case,) = dataset.cases("train")
+    assert dataset.floor_hu == case.floor_hu == -80 and dataset.rays == "cube"
+    assert not dataset.complete_rays  # a CT cannot be refined by X-rays that are no line integrals
+    assert dataset.target == models.get("xctnet").target == Unit((-1000.0, 2000.0))
+    source = case.source()
+    mu = hu_to_mu(torch.from_numpy(np.array(source.hu, np.float32)), floor_hu=-80.0)
+    np.testing.assert_array_equal(case.xrays(), project(mu, source.grid, list(case.beams), backend="cpu").numpy())
+    still = dict(cube=case.grid, beams=case.beams, rays="cube", floor_hu=case.floor_hu)
+    _, again = augment.apply(augment.Movement(), torch.from_numpy(np.array(source.hu)), source.grid, **still)
+    assert np.abs(again.numpy() - case.xrays()).mean() < 0.03 * case.xrays().mean()
+    assert profiles.settings_hash(profiles.get("chest", "xctnet-paper"), False) != profiles.settings_hash(
+        profiles.get("chest", "xctnet-paper", floor_hu=-1000.0), False
+    )
+
+
+def test_a_floor_that_cannot_be_meant_is_refused():
+    with pytest.raises(BadInput, match="between -1000 and 1000 HU, not at -2000"):
+        profiles.get("chest", floor_hu=-2000.0)
+    with pytest.raises(BadInput, match="keeps the skeleton alone"):
+        profiles.get("spine-bone", floor_hu=-80.0)
+    assert profiles.get("spine-bone", "xctnet-paper").floor_hu == -1000
 
 
 def test_infinite_voxels_are_refused():
@@ -365,3 +408,19 @@ def test_a_column_to_stratify_by_must_be_there(inputs, tmp_path):
         _prepare(inputs, tmp_path / "out", splitting=Splitting(stratify="sex"))
     with pytest.raises(BadInput, match="2 patients cannot be divided into 5 folds"):
         prepare([inputs / "p1", inputs / "p2"], tmp_path / "out", profile="small", splitting=Splitting(fold=(0, 5)))
+
+
+@pytest.mark.parametrize("turned_deg", [0.0, 20.0])
+def test_a_part_resampled_is_that_part_of_the_whole_resampled(monkeypatch, turned_deg):
+    hu = np.random.default_rng(0).normal(0.0, 300.0, (70, 60, 80)).astype(np.float32)
+    c, s = np.cos(np.radians(turned_deg)), np.sin(np.radians(turned_deg))
+    affine = np.eye(4)
+    affine[:3, :3] = [[0, s, c], [0, c, -s], [1, 0, 0]]  # D H W to x y z, about z
+    volume = Volume(hu=hu, grid=Grid(hu.shape, affine))
+    for centre in (volume.grid.world((34, 29, 40)), volume.grid.world((5, 50, 78))):  # within, and over the edge
+        grid = Grid.canonical((9, 9, 9), 2.0, tuple(centre))
+        part = resample.resampled(volume, grid).hu
+        with monkeypatch.context() as patch:
+            patch.setattr(resample, "WORTH", 0.0)
+            whole = resample.resampled(volume, grid).hu
+        assert part.shape == whole.shape and np.abs(part - whole).max() < 1e-3

@@ -16,6 +16,7 @@ from raylift.models import sart
 from raylift.models.weights import describe, write_hashes, write_tensors
 from raylift.physics import hu_to_mu
 from raylift.projector import project
+from raylift.segment import bone
 from raylift.types import Grid, ParallelBeam, View, Xray
 
 CENTRE = (12.0, -30.0, -140.0)  # an isocentre that is not 0
@@ -68,11 +69,21 @@ def files(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run's folder with an untrained `x2ct-cnn` so small that it takes a moment."""
-    folder = tmp_path_factory.mktemp("run") / "best"
+    return _untrained("x2ct-cnn", tmp_path_factory.mktemp("run") / "best")
+
+
+@pytest.fixture(scope="module")
+def bone_run(tmp_path_factory):
+    """The same of `3dsrnet`, which learns from X-rays of the skeleton alone."""
+    return _untrained("3dsrnet", tmp_path_factory.mktemp("bone") / "best")
+
+
+def _untrained(name, folder):
     folder.mkdir()
-    base = models.get("x2ct-cnn")
+    base = models.get(name)
     size = base.tiny_size
-    model = replace(base, options={**base.options, **base.tiny}, size=size, spacing=320 / size)
+    side = base.size * base.spacing
+    model = replace(base, options={**base.options, **base.tiny}, size=size, spacing=side / size)
     net = model.build(torch.Generator().manual_seed(1))
     write_tensors(net.state_dict(), folder / "net.safetensors")
     (folder / "model.json").write_text(json.dumps(describe(model)))
@@ -233,6 +244,38 @@ def test_refining_brings_any_net_nearer_to_its_xrays(files, run):
         assert before == pytest.approx(plain.manifest["reprojection"][view]["before"]["relative_l2"], rel=1e-3)
     forced = raylift.reconstruct(files / "PA.png", files / "LAT.png", model=run, spacing=430 / 64, refine=True)
     assert forced.manifest["refine"]["where"] == "after the network"
+
+
+def test_a_net_of_skeletons_sees_the_skeleton_of_a_clinical_xray(files, bone_run, tmp_path):
+    both = (files / "PA.dcm", files / "LAT.dcm")
+    found, plain = (raylift.reconstruct(*both, model=bone_run, bone=asked) for asked in (None, False))
+    assert found.manifest["bone"]["on"] and not plain.manifest["bone"]["on"]
+    notes = [note for note in found.manifest["notes"] if "which is a guess" in note]
+    assert [note.split(":")[0] for note in notes] == ["PA", "LAT"] and plain.manifest["notes"] == []
+    assert not found.manifest["refine"]["on"] and found.manifest["geometry"]["PA"]["values"] == "line_integral"
+    assert np.abs(found.ct.hu - plain.ct.hu).max() > 1
+    alone = []
+    for path, seen in zip(both, found.xrays, strict=True):
+        read = io.read_xray(path)
+        alone.append(replace(read, pixels=bone.bone_xray(read.pixels, read.pixel_mm), values="unknown"))
+        small = panels.averaged(alone[-1].pixels, *seen.pixels.shape)
+        assert np.corrcoef(seen.pixels.ravel(), small.ravel())[0, 1] > 0.999  # what the re-projection is compared with
+        io.write_xray_png(alone[-1], tmp_path / f"{read.view}.png")
+    io.write_geometry(tmp_path / "geometry.json", alone)
+    pictures = (tmp_path / "PA.png", tmp_path / "LAT.png")
+    given = raylift.reconstruct(*pictures, model=bone_run, bone=False, geometry=tmp_path / "geometry.json")
+    np.testing.assert_allclose(given.ct.hu, found.ct.hu, atol=2)
+
+
+def test_only_a_net_that_learnt_from_skeletons_alone_gets_one(files, run):
+    model = models.get("3dsrnet")
+    assert panels.wants_skeletons(model)
+    assert not panels.wants_skeletons(replace(model, complete_rays=False))  # prepared with --rays whole
+    assert not panels.wants_skeletons(models.get("x2ct-cnn")) and not panels.wants_skeletons(models.get("ear"))
+    both = (files / "PA.dcm", files / "LAT.dcm")
+    off, on = (raylift.reconstruct(*both, model=run, bone=asked) for asked in (None, True))
+    assert not off.manifest["bone"]["on"] and on.manifest["bone"]["why"].startswith("asked for")
+    assert off.manifest["refine"]["on"] and not on.manifest["refine"]["on"]  # a guess is no line integral
 
 
 def test_reconstructing_twice_gives_the_same_ct(files, run):

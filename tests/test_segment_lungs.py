@@ -1,6 +1,6 @@
 """Lungs and pneumothorax by rules: laws first, then phantoms of stated volume, then every real CT there is.
 
-The rules' numbers were fixed on phantoms of the seeds 1000 to 1021 and 2000 to 2003; the seeds here are others.
+The rules' numbers were fixed on phantoms of the seeds 1000 to 1240 and 2000 to 2003; the seeds here are others.
 """
 
 import csv
@@ -127,6 +127,7 @@ def test_the_label_map_lies_on_the_cts_own_grid(leaky, segmented):
     chest = segment_ct(Volume(hu=hu, grid=Grid(hu.shape, affine)))
     assert chest.grid.shape == hu.shape and min(chest.grid.spacing_mm) == pytest.approx(1.5)
     assert total(chest, "lung_left") == pytest.approx(total(segmented, "lung_left"), rel=0.05)
+    assert quantities(chest)["right"]["pneumothorax_ml"] == pytest.approx(total(chest, "pneumothorax_right"), rel=0.05)
     same = segmented.labels.repeat(2, 0) == chest.labels
     assert same.mean() > 0.97
 
@@ -149,6 +150,7 @@ def test_lungs_and_no_air_where_there_is_none(whole):
 def test_a_phantoms_pneumothorax_has_its_volume(leaky, segmented):
     assert total(segmented, "pneumothorax_left") == 0
     assert total(segmented, "pneumothorax_right") == pytest.approx(600, rel=0.05)
+    assert quantities(segmented)["right"]["pneumothorax_ml"] == pytest.approx(600, rel=0.03)
     found = Chest(labels=np.where(leaky.labels == 21, 5, 0).astype(np.uint8), grid=FIELD, levels=segmented.levels)
     assert dices(segmented, found)["air outside the lungs"] > 0.93
 
@@ -160,10 +162,11 @@ def test_a_phantoms_pneumothorax_has_its_volume(leaky, segmented):
 )
 def test_volume_within_5_percent_in_every_posture(seed, side, posture, request):
     if (side, seed) == ("both", 7104):
-        request.applymarker(pytest.mark.xfail(reason="300 mL a side, thin over both lungs: 7 % are lost", strict=True))
+        why = "45 ml low in the front, which the heart cuts off, are taken for gas of the bowel: 5.5 % are lost"
+        request.applymarker(pytest.mark.xfail(reason=why, strict=True))
     phantom = pneumothorax(seed, grid=FINE, ml=600.0, side=side, posture=posture, arms_up=True, noise_hu=10.0)
-    chest = segment_chest(phantom.volume)
-    assert total(chest, *AIR) == pytest.approx(600, rel=0.05)
+    found = quantities(segment_chest(phantom.volume))
+    assert found["total"]["pneumothorax_ml"] == pytest.approx(600, rel=0.05)
 
 
 @pytest.mark.slow

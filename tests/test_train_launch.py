@@ -57,8 +57,23 @@ def signal_after(step: int) -> None:
     loop.update = watched
 
 
-def launch(words: list[str], *more: object) -> None:
-    subprocess.run([*words, *map(str, more)], check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+APART = """
+import os, sys, torch
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_train_launch as t
+torch.set_num_threads(1)
+t.loop.EPOCH_SAVE_SECONDS = t.loop.SAVE_SECONDS = 0.0 if os.environ["RANK"] == "0" else 1e9
+t.shared(Path(sys.argv[2]), Path(sys.argv[3]))
+"""
+
+
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def launch(words: list[str], *more: object) -> str:
+    command = [*map(str, words), *map(str, more)]
+    return subprocess.run(command, check=True, timeout=300, env=ONE_THREAD, stdout=subprocess.PIPE, text=True).stdout
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +118,22 @@ def test_a_signal_to_one_process_stops_all_after_the_same_update(cases, script, 
     same_weights(alone, tmp_path / "two", rtol=0, atol=1e-6)
 
 
+def test_processes_whose_clocks_differ_save_together(cases, tmp_path):
+    """One finds that a checkpoint is due and the other does not: neither waits for the other for ever."""
+    (tmp_path / "apart.py").write_text(APART)
+    launch(TORCHRUN, tmp_path / "apart.py", Path(__file__).parent, cases, tmp_path / "two")
+    assert json.loads((tmp_path / "two" / "last" / "state.json").read_text())["step"] == 6
+
+
+def test_fsdp_on_a_cpu_is_refused_in_words(cases, script, tmp_path):
+    words = [*ACCELERATE[:3], "--use_fsdp", "--num_processes", "2", script, Path(__file__).parent, cases]
+    done = subprocess.run(
+        [*map(str, words), str(tmp_path / "two")], capture_output=True, text=True, timeout=300, env=ONE_THREAD
+    )
+    assert done.returncode != 0 and "accelerate shards a net among GPUs only" in done.stderr
+    assert not (tmp_path / "two").exists()
+
+
 def test_the_command_line_under_torchrun(cases, tmp_path):
     """As docs/training.md says it."""
     data = tmp_path / "dataset"
@@ -116,8 +147,9 @@ def test_the_command_line_under_torchrun(cases, tmp_path):
     psr = models.get("psr-biplanar")
     tiny = [f"--set=net.{key}={_text(value)}" for key, value in {**psr.tiny, "size": N}.items()]
     words = [*TORCHRUN, "-m", "raylift.cli", "train", psr.name, "--data", data, "-o", tmp_path / "run", *tiny]
-    launch(words, "--set=batch_size=2", "--steps=2", "--device=cpu")
+    told = launch(words, "--set=batch_size=2", "--steps=2")
     assert json.loads((tmp_path / "run" / "last" / "state.json").read_text())["step"] == 2
+    assert told.count("2 of 2 updates") == 1  # not once for each process
 
 
 def _text(value) -> str:

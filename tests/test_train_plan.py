@@ -1,15 +1,15 @@
 """Before a training: what it will take is counted rightly, what will not fit is refused with what does, in words."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 
 from raylift import models
 from raylift.errors import BadInput, OutOfMemory, UnknownName
-from raylift.train import loop, memory, read_log, rehearse, track
+from raylift.train import loop, memory, read_log, rehearse, start, track
 from raylift.train.feed import Feed
 from raylift.train.memory import GIB, Peak, check_memory, needed
 from raylift.train.start import make_accelerator, make_players
@@ -70,8 +70,11 @@ def test_what_is_counted_holds_weights_and_moments():
 def test_a_batch_that_will_not_fit_is_refused_with_one_that_does(monkeypatch):
     recipe = replace(RECIPE, batch_size=4)
     monkeypatch.setattr(memory, "plainly_fits", lambda *_: False)
+    weigh = memory.taken(torch.device("cpu"))
     for fits, words in ((1, "1 fits: --set batch_size=1 --set accumulate=4"), (2, "batch_size=2 --set accumulate=2")):
-        monkeypatch.setattr(memory, "free", lambda _, fits=fits: math.ceil(needed(MODEL, recipe, fits) * memory.HIDDEN))
+        monkeypatch.setattr(
+            memory, "free", lambda _, fits=fits: needed(MODEL, recipe, fits, weigh) + 99
+        )  # each storage is rounded
         with pytest.raises(OutOfMemory, match=rf"test-lift needs .* at batch 4, .* are free; .*{words}") as told:
             check_memory(MODEL, recipe, torch.device("cpu"))
         assert told.value.exit_code == 4
@@ -84,7 +87,8 @@ def test_a_batch_that_will_not_fit_is_refused_with_one_that_does(monkeypatch):
 def test_two_processes_on_one_machine_share_its_memory(monkeypatch):
     recipe = replace(RECIPE, batch_size=4)
     monkeypatch.setattr(memory, "plainly_fits", lambda *_: False)
-    monkeypatch.setattr(memory, "free", lambda _: math.ceil(2 * needed(MODEL, recipe, 1) * memory.HIDDEN))
+    weigh = memory.taken(torch.device("cpu"))
+    monkeypatch.setattr(memory, "free", lambda _: 2 * needed(MODEL, recipe, 1, weigh) + 99)
     with pytest.raises(OutOfMemory, match="; 2 fits: --set batch_size=2 --set accumulate=2"):
         check_memory(MODEL, recipe, torch.device("cpu"), processes=2)
 
@@ -126,7 +130,7 @@ def test_a_rehearsal_tells_the_plan_and_leaves_nothing(tmp_path, splits):
     assert torch.equal(torch.rand(2), expected) and sorted(Path(tmp_path).rglob("*")) == before
     assert plan.plan.steps == 10 and plan.plan.epochs == 10 and plan.update_s > 0 < plan.load_s
     assert plan.seconds == pytest.approx(10 * max(plan.update_s, plan.load_s) + 10 * plan.validate_s)
-    assert plan.memory == round(memory.HIDDEN * needed(MODEL, recipe, 2))
+    assert plan.memory == needed(MODEL, recipe, 2, memory.taken(torch.device("cpu")))
     rows = plan.rows()
     assert rows["data"].endswith("2 train, 1 val") and "1 mse + 0.5 gan" in rows["losses"]
     assert rows["updates"].startswith("10 of 2 cases x 2") and "discriminator" in rows["parameters"]
@@ -169,6 +173,37 @@ def test_a_tracker_that_is_not_there_is_told_before_the_work(tmp_path, splits, m
     with pytest.raises(BadInput, match=r"mlflow is not installed.*pip install mlflow"):
         fit(tmp_path / "run", splits, trackers=["mlflow"])
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "words"),
+    [
+        ("FSDP", "no", "each process holds the whole net"),
+        ("DEEPSPEED", "no", "launched for DEEPSPEED"),
+        ("MULTI_CPU", "bf16", "accelerate computes in float32 there"),
+    ],
+)
+def test_what_a_launcher_cannot_have_is_told(kind, precision, words):
+    with pytest.raises(BadInput, match=words):
+        start._check_launch(DistributedType[kind], precision)
+    for fine in ("NO", "MULTI_CPU", "MULTI_GPU"):
+        start._check_launch(DistributedType[fine], "no")
+
+
+def test_fsdp_on_a_cpu_is_refused_before_anything_is_written(tmp_path, splits, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(BadInput, match="accelerate shards a net among GPUs only"):
+        fit(tmp_path / "run", splits)
+    assert not (tmp_path / "run").exists()
+
+
+def test_trackers_hear_the_name_of_the_runs_folder_and_w_and_b_writes_into_it(tmp_path, splits, monkeypatch):
+    heard = {}
+    monkeypatch.delenv("WANDB_DIR", raising=False)
+    monkeypatch.setattr(start.Accelerator, "init_trackers", lambda engine, name, init_kwargs: heard.update(init_kwargs))
+    fit(tmp_path / "run", splits, steps=1)
+    assert heard["mlflow"] == {"run_name": "run"}
+    assert heard["wandb"] == {"name": "run", "dir": str((tmp_path / "run").resolve())}
 
 
 @pytest.mark.slow

@@ -22,7 +22,9 @@ from raylift.reconstruct import device_of, find_model, load_net
 from raylift.segment.agreement import agreement
 from raylift.segment.chest import Chest, segment_chest
 from raylift.segment.lungs import LungModel
-from raylift.segment.quantities import against, dices, quantities
+from raylift.segment.quantities import against, dices, doubts, quantities
+from raylift.spine import Spine
+from raylift.spine.assessed import spine_of, told, vertebrae_of
 from raylift.types import Grid, Volume
 
 FINEST_MM = 1.6  # X-Recon's grid; finer voxels add minutes and no millilitres
@@ -35,13 +37,16 @@ LIMITS = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Assessment:
-    """A CT's label map and quantities, the true CT's on the same grid where there is one, and `record`, all as JSON."""
+    """A CT's label map, the true CT's on the same grid where there is one, the spine where its vertebrae are known, and
+    `record`, all as JSON.
+    """
 
     ct: Volume
     chest: Chest
     truth: Volume | None
     true_chest: Chest | None
     record: dict[str, Any]
+    spine: Spine | None = None
 
 
 def working(volume: Volume) -> Volume:
@@ -63,10 +68,11 @@ def segment_ct(ct: Volume, *, thresholds: str = "absolute", lungs: LungModel | N
 
 
 def on_grid(chest: Chest, grid: Grid) -> Chest:
-    """The label map on another grid: each voxel has the nearest one's label."""
+    """The label map on another grid: each voxel has the nearest one's label and share of air."""
     if grid == chest.grid:
         return chest
     labels = np.zeros(grid.shape, np.uint8)
+    air = None if chest.air is None else np.zeros(grid.shape, np.float32)
     step = np.linalg.inv(chest.grid.affine) @ grid.affine
     last = np.array(chest.labels.shape)[:, None, None] - 1
     rows, columns = (np.arange(n, dtype=np.float64) for n in grid.shape[1:])
@@ -74,8 +80,11 @@ def on_grid(chest: Chest, grid: Grid) -> Chest:
         at = step[:3, 0, None, None] * d + step[:3, 1, None, None] * rows[:, None] + step[:3, 2, None, None] * columns
         index = np.rint(at + step[:3, 3, None, None]).astype(np.intp)
         there = ((index >= 0) & (index <= last)).all(0)
-        labels[d] = np.where(there, chest.labels[tuple(index.clip(0, last))], 0)
-    return replace(chest, labels=labels, grid=grid)
+        nearest = tuple(index.clip(0, last))
+        labels[d] = np.where(there, chest.labels[nearest], 0)
+        if air is not None:
+            air[d] = np.where(there, chest.air[nearest], 0)
+    return replace(chest, labels=labels, grid=grid, air=air)
 
 
 def assess(
@@ -84,8 +93,13 @@ def assess(
     truth: str | PathLike | None = None,
     thresholds: str | None = None,
     lungs: LungModel | None = None,
+    labels: str | PathLike | None = None,
+    numbering: str | None = None,
+    structures: str | PathLike | None = None,
+    lowest: str | None = None,
 ) -> Assessment:
-    """Lungs and pneumothorax of a CT, or of the folder that `raylift reconstruct` made, beside those of the true CT.
+    """Lungs and pneumothorax of a CT, or of the folder that `raylift reconstruct` made, beside those of the true CT;
+    and its spine, where `labels` (the CT's or the true CT's) or `lowest` say which vertebra is which.
 
     `thresholds` None: relative for a reconstruction and what is compared with one, absolute for a CT by itself.
     """
@@ -93,7 +107,8 @@ def assess(
     ct, model = read(ct_or_result)
     kind = thresholds or ("absolute" if model is None and truth is None else "relative")
     volume = working(ct)
-    true, filled = (None, None) if truth is None else on_grid_of(volume, canonical(io.read_ct(truth)), volume.source)
+    true_ct = None if truth is None else canonical(io.read_ct(truth))
+    true, filled = (None, None) if true_ct is None else on_grid_of(volume, true_ct, volume.source)
     chest = segment_chest(volume, thresholds=kind, lungs=lungs)
     true_chest = None if true is None else segment_chest(true, thresholds=kind, lungs=lungs)
     record = {
@@ -110,18 +125,26 @@ def assess(
         record |= {"filled": float(filled.mean()), "truth": _record(true_chest, filled) | {"source": true.source}}
         record["error"] = against(record["chest"]["quantities"], record["truth"]["quantities"])
         record["dice"] = dices(chest, true_chest, filled)
+    spine = None
+    if labels is not None or lowest is not None:
+        ct = canonical(ct)
+        known = {"numbering": numbering, "structures": structures, "lowest": lowest}
+        vertebrae = vertebrae_of(ct if true_ct is None else true_ct, labels, **known)
+        spine = spine_of(ct, vertebrae, model=model if truth is None else model or "assessed CT")
+        record["spine"] = told(spine)
     record["runtime_s"] = round(perf_counter() - begun, 2)
-    return Assessment(ct=volume, chest=chest, truth=true, true_chest=true_chest, record=record)
+    return Assessment(ct=volume, chest=chest, truth=true, true_chest=true_chest, record=record, spine=spine)
 
 
 def _record(chest: Chest, filled: np.ndarray | None) -> dict[str, Any]:
-    levels = chest.levels
+    levels, found = chest.levels, quantities(chest, filled)
     return {
         "thresholds": levels.kind,
         "air_hu": levels.air,
         "lung_hu": levels.lung,
         "tissue_cut_hu": levels.tissue_cut,
-        "quantities": quantities(chest, filled),
+        "quantities": found,
+        "doubts": doubts(found),
     }
 
 

@@ -1,6 +1,7 @@
 """A shot's picture on a panel: its own at the model's size, or the one that a net's training X-rays had."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from raylift.inputs import Shot
 from raylift.models import Model
 from raylift.models.raylift import NOMINAL_RANGE
 from raylift.physics import intensity_to_line_integral
+from raylift.segment.bone import bone_xray
 from raylift.types import Beam, ConeBeam, Vector, View, Xray
 
 COVERED = 0.98  # ours: a panel seen by less than this is told
@@ -39,6 +41,23 @@ def line_integrals(xray: Xray, *, nominal: bool) -> Float[np.ndarray, "rows cols
     first, last = NOMINAL_RANGE
     unit = (pixels - low) / max(float(high - low), 1e-6)
     return (first + unit.clip(0) * (last - first)).astype(np.float32)
+
+
+def wants_skeletons(model: Model) -> bool:
+    """True where the model's training X-rays show the skeleton alone."""
+    return profiles.get(model.profile).keeps == "skeleton" and model.complete_rays
+
+
+def skeletons(shots: Sequence[Shot]) -> tuple[list[Shot], list[str]]:
+    """The shots with what stands out of the flesh in each picture, its scale unknown, and notes that it is a guess."""
+    pictures = [line_integrals(shot.xray, nominal=False).astype(np.float32) for shot in shots]
+    bones = [bone_xray(p, shot.xray.beam.pixel_mm) for p, shot in zip(pictures, shots, strict=True)]
+    seen = [
+        replace(shot, xray=replace(shot.xray, pixels=picture, values="unknown"))
+        for shot, picture in zip(shots, bones, strict=True)
+    ]
+    told = "the skeleton was separated from the picture by what stands out of the flesh, which is a guess; "
+    return seen, [f"{shot.model_view}: {told}--no-bone leaves the picture as it is" for shot in shots]
 
 
 def averaged(picture: Float[np.ndarray, "rows cols"], rows: int, columns: int) -> Float[np.ndarray, "r c"]:

@@ -23,7 +23,7 @@ from raylift.io.files import shown
 from raylift.models import Model
 from raylift.models.quick import quick
 from raylift.models.weights import find_weights, load_weights, read_model, sha256, weights_folder
-from raylift.panels import for_net, for_rays
+from raylift.panels import for_net, for_rays, skeletons, wants_skeletons
 from raylift.types import Beam, Volume, Xray
 
 __all__ = ["Result", "find_model", "infer", "load_net", "reconstruct"]
@@ -51,6 +51,7 @@ def reconstruct(
     *,
     model: str | PathLike | None = None,
     refine: bool | None = None,
+    bone: bool | None = None,
     spacing: float | tuple[float, float] | None = None,
     geometry: str | PathLike | None = None,
     lateral_faces: str | None = None,
@@ -58,7 +59,8 @@ def reconstruct(
 ) -> Result:
     """The CT (HU, in the world frame) of one X-ray file or two, and all that is known of how it came about.
 
-    `model` is a name or a run's folder; `refine` None means: where geometry and scale come from the files.
+    `model` is a name or a run's folder; `refine` None means: where geometry and scale come from the files. `bone` says
+    whether the skeleton is separated from the pictures first; None: where the model learnt from X-rays of skeletons.
     """
     paths = [Path(path) for path in (pa, lateral) if path is not None]
     clock = Clock()
@@ -69,6 +71,12 @@ def reconstruct(
         shots, isocentre, notes = read_shots(
             paths, declared, spacing=spacing, geometry=geometry, lateral_faces=lateral_faces
         )
+    geometry_found = {str(shot.model_view): _placement(shot) for shot in shots}
+    alone, why = _bone(bone, declared)
+    if alone:
+        with clock("bone"):
+            shots, more = skeletons(shots)
+        notes += more
     choice = choose(refine, declared, shots)
     with enough_memory(declared), torch.no_grad():
         with clock("load"):
@@ -84,13 +92,23 @@ def reconstruct(
         manifest={
             **_circumstances(declared, folder, target_device),
             "isocentre_lps_mm": [float(x) for x in isocentre],
-            "geometry": {str(shot.model_view): _placement(shot) for shot in shots},
+            "geometry": geometry_found,
+            "bone": {"on": alone, "why": why},
             "notes": [*notes, *more],
             "refine": {"on": choice.on, "why": choice.why, **found.about_refining},
             "reprojection": found.errors,
             "runtime_s": clock.seconds(),
         },
     )
+
+
+def _bone(asked: bool | None, model: Model) -> tuple[bool, str]:
+    """Whether the skeleton is separated from the X-rays before the net sees them, and why."""
+    wanted = wants_skeletons(model)
+    what = "X-rays of the skeleton alone" if wanted else "X-rays of all that the rays crossed"
+    if asked is not None:
+        return asked, f"{'asked for' if asked else 'declined'}; {model.name} learnt from {what}"
+    return wanted, f"{model.name} learnt from {what}"
 
 
 def device_of(name: str | None) -> torch.device:

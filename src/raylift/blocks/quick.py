@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from raylift.blocks.branch import XrayBranch
 from raylift.blocks.decoders3d import DecoderLevel
 from raylift.blocks.lifts import RAY_DIM, RepeatLift, replicate
-from raylift.projector.cpu import in_threads
 from raylift.projector.compiled import FAST
+from raylift.projector.cpu import in_threads
 
 ROWS = 2048  # ours: voxels that one sum in float32 spans
 LARGE = 5  # ours: the smallest kernel of a head that is worth it

@@ -1,4 +1,4 @@
-"""`raylift assess`: lung and pneumothorax volumes of a CT, beside the true ones, or over a data set."""
+"""`raylift assess`: lungs, pneumothorax and spine of a CT, beside the true ones, or lungs over a data set."""
 
 import sys
 from pathlib import Path
@@ -18,19 +18,30 @@ def assess(
         str | None, typer.Option(help="absolute or relative; relative where a reconstruction is among them.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="A study: what this model or run makes of the data set.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Vertebrae of the CT, of the true one for a reconstruction: shows the spine.")
+    ] = None,
+    numbering: Annotated[str | None, typer.Option(help="Of the label map: verse, ctspine1k, totalsegmentator.")] = None,
+    structures: Annotated[Path | None, typer.Option(help="A CSV that says which number is which structure.")] = None,
+    lowest: Annotated[
+        str | None, typer.Option(help="Without a label map: find the vertebrae by bone, the lowest is this.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Of a study: which of the data set's splits.")] = "test",
     device: Device = None,
 ) -> None:
-    """Measure lungs and pneumothorax in a CT; with --model over a data set, found against true."""
+    """Measure lungs, pneumothorax and spine in a CT; with --model over a data set, found against true."""
     if model is not None:
         if truth is not None:
             raise BadInput("a study has its truth in the data set; leave --truth out")
+        if labels is not None or lowest is not None:
+            raise BadInput("a study measures lungs; leave --labels and --lowest out")
         _study(ct, out, model, split, thresholds or "relative", device)
         return
     from raylift.report.assess import assess_to, summary_lines
 
     with busy("assessing"):
-        found = assess_to(out, ct, truth=truth, thresholds=thresholds)
+        known = {"labels": labels, "numbering": numbering, "structures": structures, "lowest": lowest}
+        found = assess_to(out, ct, truth=truth, thresholds=thresholds, **known)
     for line in summary_lines(found.record):
         print(line)
     print(f"page and label maps: {shown(out)} (open {shown(out / 'assess.html')})")

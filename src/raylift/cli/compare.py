@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from raylift.cli.terminal import CHEST_WINDOW, AsJson, Device, Out, as_text, clean, print_table, settings_of, tell
+from raylift.cli.terminal import (
+    CHEST_WINDOW,
+    AsJson,
+    Device,
+    Out,
+    as_text,
+    clean,
+    print_table,
+    settings_of,
+    shown,
+    tell,
+)
 
 
 def compare(
@@ -31,7 +42,7 @@ def compare(
     from raylift.compare import compare as put_side_by_side
     from raylift.compare import entrant
     from raylift.evaluate import COLUMNS
-    from raylift.report.comparison import cells, head, write_comparison
+    from raylift.report.comparison import brief, write_comparison
 
     given = settings_of(settings or [])
     chosen = [entrant(name, given, shipped=shipped) for name in models]
@@ -53,7 +64,11 @@ def compare(
         print(as_text(found.record()))
     else:
         print(clean(found.finding()))
-        print_table(head(found), cells(found))
+        print_table(*brief(found))
+        for row in found.rows:
+            if row.scores is None:
+                print(f"{clean(row.title)} failed: {clean(row.failure)}")
         print(clean(found.header()))
+        print(f"every column, interval, p and run folder: {shown(out / 'table.html')}")
     lacking = any(row.scores is None or row.scores.failed for row in found.rows)
     raise typer.Exit(1 if lacking else 0)

@@ -31,6 +31,10 @@ def drr(
     values: Annotated[
         str | None, typer.Option(help="With these: intensity, or line_integral, which is estimated from it.")
     ] = None,
+    floor: Annotated[
+        float | None,
+        typer.Option(help="What lies below so many HU adds nothing (default: -1000; XctNet's have theirs)."),
+    ] = None,
     jitter_source: Annotated[float, typer.Option(help="Move the source at random by up to so many mm.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of noise and jitter.")] = 0,
 ) -> None:
@@ -60,8 +64,11 @@ def drr(
             pixels=pixels,
             keep_table=keep_table,
             exposure=exposure,
+            floor_hu=floor,
             jitter_source_mm=jitter_source,
             seed=seed,
         )
-    kind = {"intensity": "intensities, 1 in air", "line_integral": "line integrals"}[xrays[0].values]
+    kind = {"intensity": "intensities, 1 in air", "line_integral": "line integrals"}.get(
+        xrays[0].values, "above a floor, no scale"
+    )
     print(f"{', '.join(xray.view for xray in xrays)} ({kind}) and geometry.json: {shown(out)}")

@@ -24,6 +24,7 @@ def prepare(
     angle: Annotated[float | None, typer.Option(help="Degrees between the two views.")] = None,
     poses: Annotated[int | None, typer.Option(help="Further pairs of X-rays a case.")] = None,
     between: Annotated[tuple[float, float] | None, typer.Option(help="Degrees that their angles lie between.")] = None,
+    floor: Annotated[float | None, typer.Option(help="In X-rays what lies below so many HU adds nothing.")] = None,
     patients: Annotated[Path | None, typer.Option(help="A CSV file: path, patient, split, and more columns.")] = None,
     allow_short: Annotated[bool, typer.Option("--allow-short", help="Pad CTs that do not fill the cube.")] = False,
     jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
@@ -44,7 +45,7 @@ def prepare(
     from raylift.data.prepare import Splitting
     from raylift.data.prepare import prepare as prepare_cts
 
-    making = dict(rays=rays, gamma=gamma, angle_deg=angle, poses=poses, between_deg=between)
+    making = dict(rays=rays, gamma=gamma, angle_deg=angle, poses=poses, between_deg=between, floor_hu=floor)
     with _progress(quiet, as_json) as told:
         report = prepare_cts(
             cts,

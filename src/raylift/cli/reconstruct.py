@@ -17,6 +17,10 @@ def reconstruct(
         bool | None,
         typer.Option("--refine/--no-refine", help="Agree with the X-rays; on where geometry and scale are known."),
     ] = None,
+    bone: Annotated[
+        bool | None,
+        typer.Option("--bone/--no-bone", help="Separate the skeleton first; on where the model learnt from skeletons."),
+    ] = None,
     spacing: Annotated[float | None, typer.Option(help="A pixel's size at the detector, mm.")] = None,
     geometry: Annotated[Path | None, typer.Option(help="A geometry.json; it wins over the files' tags.")] = None,
     lateral_faces: Annotated[str | None, typer.Option(help="left or right, where the file does not say.")] = None,
@@ -34,6 +38,7 @@ def reconstruct(
             lateral,
             model=model,
             refine=refine,
+            bone=bone,
             spacing=spacing,
             geometry=geometry,
             lateral_faces=lateral_faces,

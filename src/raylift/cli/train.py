@@ -1,5 +1,6 @@
 """`raylift train`: a data set in, a run's folder out; or, with --dry-run, the plan alone."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -33,7 +34,8 @@ def train(
         return
     if out is None:
         raise BadInput("name the run's folder by --out, or print the plan by --dry-run")
-    with training.progress_bar(f"training {chosen.name}") as progress:
+    speaks = training.is_first()
+    with training.progress_bar(f"training {chosen.name}") if speaks else nullcontext() as progress:
         run = training.train(
             chosen,
             chosen.recipe,
@@ -46,6 +48,8 @@ def train(
             trackers=tracker or (),
             memory_check=not skip_memory_check,
         )
+    if not speaks:
+        return
     best = f", lowest loss {run.best_loss:.5g}" if run.best_loss is not None else ""
     print(f"{run.step} of {run.steps} updates{best}: {shown(run.folder)}")
     if not run.finished:

@@ -153,7 +153,8 @@ def _entrant_rows(one: Entrant, protocol: Protocol, runs: Path, steps: int | Non
     place = one.run or runs / one.label
     try:
         check_fit(one.model, protocol.dataset)
-        protocol.tell(f"{one.label}: training")
+        if one.run is None:
+            protocol.tell(f"{one.label}: training")
         trained(one, protocol.dataset, place, steps=steps, device=device)
         weights = weights_folder(place)
         model = read_model(weights)

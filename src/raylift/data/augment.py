@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d, grid_sample
 
 from raylift.geometry import support
-from raylift.physics import MU_WATER, mu_to_hu
+from raylift.physics import MU_WATER, VACUUM_HU, mu_to_hu
 from raylift.projector import project
 from raylift.types import Beam, Grid, Vector
 
@@ -80,17 +80,20 @@ def apply(
     cube: Grid,
     beams: Sequence[Beam],
     rays: Literal["whole", "cube"] = "whole",
+    floor_hu: float = VACUUM_HU,
 ) -> tuple[Float[Tensor, "D H W"], Float[Tensor, "V rows cols"]]:
     """The cube (HU) and the X-rays (line integrals) of the patient in `source_hu` after `movement`.
 
-    Grids and beams are in one LPS frame; beyond the source is air. `rays` 'cube' projects what lies in the cube only.
+    Grids and beams are in one LPS frame; beyond the source is air. `rays` 'cube' projects what lies in the cube only;
+    what lies below `floor_hu` adds nothing, see `physics.hu_to_mu`.
     """
     split = max(1, ceil(cube.spacing_mm[0] / FINEST_MM - 1e-6))
     fine, corner = _fine_grid(movement, source_grid, cube, beams, split, rays)
     dense = _softened(source_hu, source_grid.spacing_mm, fine.spacing_mm)
     dense = _sampled(dense, _where(movement, source_grid, fine, cube, dense.device)) * movement.density
     dense = dense + (movement.bone - 1) * (dense - BONE).clamp_min(0)
-    xrays = project(dense * MU_WATER, fine, list(beams))
+    seen = dense if floor_hu <= VACUUM_HU else (dense - (floor_hu - VACUUM_HU) / 1000).clamp_min(0)
+    xrays = project(seen * MU_WATER, fine, list(beams))
     side = [n * split for n in cube.shape]
     inner = dense[tuple(slice(c, c + n) for c, n in zip(corner, side, strict=True))]
     return mu_to_hu(avg_pool3d(inner[None], split)[0] * MU_WATER), xrays

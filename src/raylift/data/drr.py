@@ -15,7 +15,7 @@ from raylift.data.prepare.views import before_panels, line_integrals
 from raylift.errors import BadInput, GeometryError
 from raylift.geometry import CONE_PRESETS, canonical, preset_beam
 from raylift.io.files import whole_file
-from raylift.physics import Exposure
+from raylift.physics import VACUUM_HU, Exposure
 from raylift.types import Beam, Values, Vector, View, Volume, Xray
 
 MM = (1.0, 1.5)  # the voxels that X-rays are projected from
@@ -31,6 +31,7 @@ def make_drr(
     isocentre_mm: Vector | None = None,
     keep_table: bool = False,
     exposure: Exposure | None = None,
+    floor_hu: float | None = None,
     jitter_source_mm: float = 0.0,
     seed: int = 0,
 ) -> list[Xray]:
@@ -43,7 +44,8 @@ def make_drr(
     With an `exposure` (the preset `ear` has its own) they are what a detector measures; `exposure.values` says whether
     the files hold its intensities (1 in air) or line integrals estimated from them. Beside intensities, .npy has those
     line integrals and `<view>-look.png` shows them with bone bright. `jitter_source_mm` moves each view's source at
-    random, and the beams written say so; `seed` fixes that and the noise.
+    random, and the beams written say so; `seed` fixes that and the noise. What lies below `floor_hu` adds nothing;
+    XctNet's presets have a floor of their own. Files with a floor say that the scale of their values is not known.
     """
     views = [_view(view) for view in views]
     exposure = exposure or PRESET_EXPOSURES.get(preset)
@@ -57,6 +59,7 @@ def make_drr(
         isocentre_mm=isocentre_mm,
         keep_table=keep_table,
         exposure=exposure,
+        floor_hu=floor_hu,
         jitter_source_mm=jitter_source_mm,
         seed=seed,
     )
@@ -80,15 +83,17 @@ def xrays_of(
     isocentre_mm: Vector | None = None,
     keep_table: bool = False,
     exposure: Exposure | None = None,
+    floor_hu: float | None = None,
     jitter_source_mm: float = 0.0,
     seed: int = 0,
 ) -> list[Xray]:
-    """The X-rays (line integrals, or `exposure.values`) of a CT in the preset's geometry, absolute LPS."""
+    """The X-rays (line integrals, `exposure.values`, or unknown with a floor) of a CT in the preset's geometry, LPS."""
     reason = not_a_ct(volume)
     if reason:
         raise BadInput(f"{volume.source or 'the CT'}: {reason}")
     volume = canonical(volume)
     spacing = float(np.clip(min(volume.grid.spacing_mm), *MM))
+    floor = _floor(preset, floor_hu, exposure)
     profile = replace(profiles.get("chest"), source_spacing=spacing, remove_table=not keep_table)
     clean, cube, _ = cleaned(volume, profile)
     centre = tuple(isocentre_mm or (float(c) for c in cube.centre_mm))
@@ -97,12 +102,24 @@ def xrays_of(
     clean, behind = before_panels(clean, beams)
     if behind:
         raise GeometryError(f"{volume.source or 'the CT'}: {behind} ({preset}); {_roomier()}")
-    pictures = line_integrals(clean, beams) if exposure is None else exposures(clean, beams, exposure, centre, seed)
-    values = "line_integral" if exposure is None else exposure.values
+    if exposure is None:
+        pictures = line_integrals(clean, beams, floor)
+        values = "line_integral" if floor <= VACUUM_HU else "unknown"
+    else:
+        pictures, values = exposures(clean, beams, exposure, centre, seed), exposure.values
     return [
         _xray(picture, view, beam, centre, values)
         for picture, (view, beam) in zip(pictures, beams.items(), strict=True)
     ]
+
+
+def _floor(preset: str, floor_hu: float | None, exposure: Exposure | None) -> float:
+    """What is asked for, else what the preset has; a tube's photons know no floor."""
+    if exposure is None:
+        return profiles.get("chest", preset, floor_hu=floor_hu).floor_hu
+    if floor_hu is not None:
+        raise BadInput("a floor of the X-rays goes with line integrals alone; leave spectrum, noise and scatter out")
+    return VACUUM_HU
 
 
 def _xray(picture: np.ndarray, view: View, beam: Beam, centre: Vector, values: Values) -> Xray:

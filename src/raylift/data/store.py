@@ -10,7 +10,7 @@ cases/<id>/ct.npy       int16 HU (D H W), the model's cube
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from torch.nn.functional import avg_pool2d, avg_pool3d
 from raylift.data.records import beam_from_record, beam_record, grid_from_record, grid_record, target_from_record
 from raylift.errors import BadInput, RayliftError, unknown_name
 from raylift.io.files import as_json, whole_folder
-from raylift.physics import Target
+from raylift.physics import VACUUM_HU, Target
 from raylift.types import Beam, ConeBeam, Grid, View, Volume
 
 VERSION = 1
@@ -45,6 +45,7 @@ class Case:
     label_names: Mapping[str, int] = field(default_factory=dict, hash=False)  # of `labels`; empty: there are none
     source_grid: Grid | None
     partly_filled: bool
+    floor_hu: float = VACUUM_HU  # what lies below it adds nothing to the X-rays
 
     def ct(self) -> np.ndarray:
         """The cube (D H W), int16 HU."""
@@ -96,8 +97,9 @@ class Dataset:
     spacing: float  # mm
     size: int  # voxels a side
     views: tuple[View, ...]
-    complete_rays: bool  # the cube's source is all that the rays crossed
-    rays: str  # what they are made of: see `prepare.profiles.Profile`
+    complete_rays: bool  # its X-rays are line integrals of all that the cubes are cut from, and of nothing else
+    floor_hu: float = VACUUM_HU  # in its X-rays what lies below it adds nothing, see `physics.hu_to_mu`
+    rays: str  # what X-rays are made of: see `prepare.profiles.Profile`
     gamma: float | None  # the target of the automatic gamma of a net's input
     target: Target
     splits: Mapping[str, list[str]]
@@ -148,6 +150,7 @@ def open_dataset(folder: Path | str) -> Dataset:
             size=described["size"],
             views=tuple(View(v) for v in described["views"]),
             complete_rays=described["complete_rays"],
+            floor_hu=described.get("floor_hu", VACUUM_HU),
             rays=described.get("rays", "whole"),
             gamma=described.get("gamma"),
             target=target_from_record(described["target"]),
@@ -175,6 +178,7 @@ def open_case(folder: Path | str) -> Case:
             label_names={str(name): int(number) for name, number in meta.get("labels", {}).items()},
             source_grid=grid_from_record(meta["source"]) if meta["source"] else None,
             partly_filled=meta["filled"] < 1,
+            floor_hu=float(meta.get("floor_hu", VACUUM_HU)),
         )
     except (OSError, KeyError, TypeError, ValueError, RayliftError) as error:
         raise _damaged(folder, f"meta.json: {error}") from None
@@ -268,13 +272,18 @@ def _sample(case: Case, views: tuple[View, ...], size: int, pose: int):
     order = [case.views.index(view) for view in views]
     xrays = torch.from_numpy(np.array(case.xrays(pose)[order]))
     hu = torch.from_numpy(np.array(case.ct(), np.float32))[None]
-    xrays = avg_pool2d(xrays, [_step(case, n, size) for n in xrays.shape[1:]])
+    xrays = _averaged(avg_pool2d, xrays, [_step(case, n, size) for n in xrays.shape[1:]])
     steps = [_step(case, n, size) for n in hu.shape[1:]]
     valid = case.valid()
     if valid is not None:  # a binned voxel is valid where all that it averages is
-        valid = avg_pool3d(torch.from_numpy(np.array(valid)).float()[None], steps) == 1
+        valid = _averaged(avg_pool3d, torch.from_numpy(np.array(valid)).float()[None], steps) == 1
     beams = centred_beams([case.poses[pose][k] for k in order], case.grid)
-    return xrays, avg_pool3d(hu, steps), valid, tuple(beam.resized(size, size) for beam in beams)
+    return xrays, _averaged(avg_pool3d, hu, steps), valid, tuple(beam.resized(size, size) for beam in beams)
+
+
+def _averaged(pool: Callable[..., Tensor], values: Tensor, steps: Sequence[int]) -> Tensor:
+    """`values` averaged over blocks of `steps`; as they are where each block is one of them, which pooling copies."""
+    return values if max(steps) == 1 else pool(values, steps)
 
 
 def _step(case: Case, stored: int, size: int) -> int:

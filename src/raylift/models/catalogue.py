@@ -1,13 +1,18 @@
 """What the declarations say, for a reader: rows for a listing, one model's page, and docs/models.md."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from raylift.models import MODELS
 from raylift.models.counts import counts
 from raylift.models.spec import Model, Recipe
 from raylift.models.weights import find_weights
+
+COUNTED = Path(__file__).with_name("counted.json")  # `make golden` writes it, tests/test_models.py holds it
+KEPT = ("parameters", "true", "thop")
 
 HEAD = """# The systems
 
@@ -39,14 +44,25 @@ either layout and precision, `python bench/training.py` appends to `bench/histor
 
 def rows(models: Iterable[Model]) -> list[dict[str, Any]]:
     """For each model: name, paper, views, size, spacing, parameters, gmac, gmac_thop, weights (shipped or not)."""
-    found: dict[str, dict[str, Any]] = {}  # many rows have the same net
-    listed = []
-    for model in models:
-        net = repr((model.net, model.views, model.size, model.options))
-        if net not in found:
-            found[net] = counts(replace(model, discriminator=None))
-        listed.append(_row(model, found[net]))
-    return listed
+    kept = json.loads(COUNTED.read_text(encoding="utf-8"))
+    return [_row(model, _counted(model, kept)) for model in models]
+
+
+def _counted(model: Model, kept: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The net's counts: those on record where it is as declared, else counted, which takes a second."""
+    declared = MODELS.get(model.name)
+    if model.name in kept and declared is not None and _net_of(declared) == _net_of(model):
+        return kept[model.name]
+    return counts(replace(model, discriminator=None))
+
+
+def _net_of(model: Model) -> tuple[Any, ...]:
+    return model.net, model.views, model.size, dict(model.options)
+
+
+def record(counted: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What COUNTED holds, given each model's `summary`."""
+    return {name: {key: row["built"].get(key) for key in KEPT} for name, row in counted.items()}
 
 
 def _row(model: Model, built: Mapping[str, Any]) -> dict[str, Any]:

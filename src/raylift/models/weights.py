@@ -28,6 +28,8 @@ NAMED_AT_MOST = 5  # tensors that one message names
 
 def describe(model: Model) -> dict[str, Any]:
     """What `model.json` holds: the model's name, and the settings that make this net of it (and its discriminator)."""
+    from raylift import models
+
     judge = {key: value for key, value in model.discriminator_options.items() if key != "views"}
     return {
         "version": 1,
@@ -37,6 +39,7 @@ def describe(model: Model) -> dict[str, Any]:
         "size": model.size,
         "spacing": model.spacing,
         "target": _target_record(model.target),
+        **({} if model.profile == models.MODELS.get(model.name, model).profile else {"profile": model.profile}),
         **({} if model.gamma is None else {"gamma": model.gamma}),
         **({} if model.complete_rays else {"complete_rays": False}),
         **({"discriminator": judge} if judge else {}),
@@ -58,6 +61,7 @@ def rebuild(record: Mapping[str, Any], base: Model, where: str = "model.json") -
             size=int(record["size"]),
             spacing=float(record["spacing"]),
             target=_target(record["target"]),
+            profile=str(record.get("profile", base.profile)),
             gamma=None if record.get("gamma") is None else float(record["gamma"]),
             complete_rays=bool(record.get("complete_rays", True)),
         )

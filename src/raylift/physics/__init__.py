@@ -13,6 +13,7 @@ from raylift.physics.spectrum import SPECTRA, Spectrum, filtered, half_value_lay
 from raylift.physics.values import (
     CHEST_WINDOW,
     MU_WATER,
+    VACUUM_HU,
     Array,
     Target,
     Unit,
@@ -33,6 +34,7 @@ __all__ = [
     "MATERIALS",
     "MU_WATER",
     "SPECTRA",
+    "VACUUM_HU",
     "Array",
     "Exposure",
     "Spectrum",

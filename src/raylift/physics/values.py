@@ -15,17 +15,21 @@ from torch import Tensor
 
 MU_WATER = 0.02059  # 1/mm at 60 keV: 0.2059 cm2/g (NIST, through xraydb 4.5.8) at 1 g/cm3
 CHEST_WINDOW = (-1024.0, 1476.0)  # HU; X2CT-GAN's [0, 2500] of HU + 1024
+VACUUM_HU = -1000.0  # what attenuates nothing
 
 Array = Any  # numpy array or torch tensor
 
 
-def hu_to_mu(hu: Array, mu_water: float = MU_WATER) -> Array:
+def hu_to_mu(hu: Array, mu_water: float = MU_WATER, floor_hu: float = VACUUM_HU) -> Array:
     """Linear attenuation in 1/mm, never negative.
+
+    A `floor_hu` above -1000 is the threshold of ITK's ray caster: what lies below it adds nothing, and the rest adds
+    what it is above it, which is no attenuation any more.
 
     >>> float(hu_to_mu(np.float64(0.0)))
     0.02059
     """
-    return mu_water * (1 + hu / 1000).clip(0)
+    return mu_water * (hu / 1000 - floor_hu / 1000).clip(0)
 
 
 def mu_to_hu(mu: Array, mu_water: float = MU_WATER) -> Array:

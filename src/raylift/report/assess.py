@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,30 +14,15 @@ from raylift.io.files import filled_folder, write_json
 from raylift.report.html import embedded, rendered
 from raylift.report.overlay import overlay
 from raylift.report.plots import agreement as agreement_plot
+from raylift.report.sections import Section, Table
+from raylift.report.sections_spine import spine_section
+from raylift.report.spine import angle_rows
 from raylift.segment.chest import LABELS, Chest
-from raylift.segment.quantities import quantities
+from raylift.segment.quantities import doubts, quantities
+from raylift.segment.vertebrae import as_volume
 from raylift.types import Volume
 
 QUANTITIES = {"lung_ml": "lung, ml", "pneumothorax_ml": "pneumothorax, ml", "occupancy_percent": "of the cavity, %"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A caption, the columns' titles, and rows of text."""
-
-    caption: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """A part of the page: `pictures` are PNGs by file name, `notes` what the reader must know first."""
-
-    title: str
-    notes: Sequence[str] = ()
-    pictures: Mapping[str, bytes] = field(default_factory=dict)
-    tables: Sequence[Table] = ()
 
 
 def segment_to(out: str | PathLike, ct: str | PathLike, *, thresholds: str | None = None) -> dict[str, Any]:
@@ -48,6 +32,7 @@ def segment_to(out: str | PathLike, ct: str | PathLike, *, thresholds: str | Non
     """
     volume, model = read(ct)
     chest = segment_ct(volume, thresholds=thresholds or ("absolute" if model is None else "relative"))
+    found = quantities(chest)
     record = {
         "program": "raylift",
         "version": __version__,
@@ -56,7 +41,8 @@ def segment_to(out: str | PathLike, ct: str | PathLike, *, thresholds: str | Non
         "reconstructed_by": model,
         "labels": LABELS,
         "thresholds": chest.levels.kind,
-        "quantities": quantities(chest),
+        "quantities": found,
+        "doubts": doubts(found),
         "limits": list(LIMITS),
     }
     with filled_folder(Path(out), last="segment.json") as folder:
@@ -73,12 +59,16 @@ def assess_to(out: str | PathLike, ct: str | PathLike, **options: Any) -> Assess
 
 
 def write_assessment(found: Assessment, out: str | PathLike) -> None:
-    """Fill `out` with assess.json, assess.html, chest.png, labels.nii.gz and, with a truth, labels-truth.nii.gz."""
-    sections = [make(found) for make in SECTIONS]
+    """Fill `out` with assess.json, assess.html, chest.png, labels.nii.gz; with a truth labels-truth.nii.gz, and with
+    vertebrae vertebrae.nii.gz and spine.png.
+    """
+    sections = [section for make in SECTIONS if (section := make(found)) is not None]
     with filled_folder(Path(out), last="assess.json") as folder:
         _write_labels(found.chest, folder / "labels.nii.gz")
         if found.true_chest is not None:
             _write_labels(found.true_chest, folder / "labels-truth.nii.gz")
+        if found.spine is not None:
+            io.write_ct(as_volume(found.spine.vertebrae), folder / "vertebrae.nii.gz")
         _write_page(folder, f"Assessment of {found.record['source'] or 'a CT'}", sections, found.record)
 
 
@@ -115,7 +105,8 @@ def chest_section(found: Assessment) -> Section:
     rows = {"assessed": (found.ct, found.chest)}
     if found.truth is not None:
         rows["true CT"] = (found.truth, found.true_chest)
-    notes = list(LIMITS)
+    doubtful = {"assessed": found.record["chest"]["doubts"], "true CT": found.record.get("truth", {}).get("doubts", [])}
+    notes = [f"Doubtful ({whose}): {why}" for whose, reasons in doubtful.items() for why in reasons] + list(LIMITS)
     if found.record["reconstructed_by"]:
         notes.insert(
             0,
@@ -129,7 +120,7 @@ def chest_section(found: Assessment) -> Section:
     return Section(title="Lungs and pneumothorax", notes=notes, pictures={"chest.png": overlay(rows)}, tables=tables)
 
 
-SECTIONS: list[Callable[[Assessment], Section]] = [chest_section]  # a part of the page more: one function more
+SECTIONS: list[Callable[[Assessment], Section | None]] = [chest_section, spine_section]  # a function a part of the page
 
 
 def _heads(found: Assessment) -> list[str]:
@@ -163,9 +154,12 @@ def study_section(study: Study, record: Mapping[str, Any]) -> Section:
         true, found = study.values(side, name)
         if len(true) > 1:
             pictures[f"{file}.png"] = agreement_plot(true, {study.model: found}, what=f"{side} {QUANTITIES[name]}")
+    true, found = study.values("total", "pneumothorax_ml")
+    leaky, seen = (sum(ml > 0 for ml in values) for values in (true, found))
+    missed = [f"Of {leaky} true CTs with a pneumothorax {seen} reconstructions show one."] if seen < leaky else []
     return Section(
         title="Lungs and pneumothorax, found against true",
-        notes=[*LIMITS, *(f"{case} failed: {reason}" for case, reason in study.failed.items())],
+        notes=[*missed, *LIMITS, *(f"{case} failed: {reason}" for case, reason in study.failed.items())],
         pictures=pictures,
         tables=[_agreement_table(record), _dice_table(study), _case_table(study)],
     )
@@ -242,7 +236,8 @@ def _write_labels(chest: Chest, path: Path) -> None:
 def summary_lines(record: Mapping[str, Any]) -> list[str]:
     """An assessment or a segmentation in some lines of text."""
     lines = [record["disclaimer"]]
-    found = record["chest"]["quantities"] if "chest" in record else record["quantities"]
+    chest = record.get("chest", record)
+    found = chest["quantities"]
     for side, values in found.items():
         if values["lung_ml"] is None:
             lines.append(f"{side}: no lung found")
@@ -255,6 +250,9 @@ def summary_lines(record: Mapping[str, Any]) -> list[str]:
         if true["lung_ml"] is not None:
             told += f"; in the true CT {true['lung_ml']:.0f} ml and {true['pneumothorax_ml']:.0f} ml"
         lines.append(told)
+    lines += [f"doubtful: {why}" for why in chest["doubts"]]
+    if "spine" in record:
+        lines += [": ".join(row[:2]) + (f"; truth: {row[2]}" if row[2:] else "") for row in angle_rows(record["spine"])]
     if "dice" in record:
         lines.append("Dice: " + ", ".join(f"{name} {text(value, 3)}" for name, value in record["dice"].items()))
     return lines

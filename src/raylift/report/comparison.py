@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from raylift.compare import Comparison, Row
+from raylift.compare.table import FIRST
 from raylift.evaluate import BETTER, EVERY, FEWEST_FOR_INTERVAL, text_of
 from raylift.io.files import write_json, write_text
 from raylift.report.html import rendered
@@ -41,6 +42,27 @@ def cells(found: Comparison) -> Cells:
     shown = [name for name in found.columns if name != "seconds"]
     p = {name: found.p_values(name) for name in shown}
     return [_row(row, shown, {name: p[name].get(row.title) for name in shown}) for row in found.rows]
+
+
+def brief(found: Comparison) -> tuple[list[str], Cells]:
+    """Titles and rows for a terminal: mean ± SD of each metric, seconds a volume; the files hold the rest."""
+    shown = [name for name in found.columns if name not in ("seconds", "mse", "rmse")]
+    arrows = {1: " ↑", -1: " ↓", 0: ""}
+    titles = [EVERY[name][0] + arrows[BETTER.get(name, 0)] for name in shown]
+    rows = [
+        [row.title, str(len(row.values(FIRST))), *(_mean(row, name) for name in shown), _costs(row)[2]]
+        for row in found.rows
+    ]
+    return ["method", "n", *titles, COST["seconds"][0]], rows
+
+
+def _mean(row: Row, name: str) -> str:
+    """Mean ± SD, a dash where there is none."""
+    summary = {"mean": None} if row.scores is None else row.scores.summary()[name]
+    if summary["mean"] is None:
+        return "–" if row.scores is not None else "failed"
+    spread = f" ± {text_of(name, summary['sd'])}" if summary["sd"] is not None else ""
+    return text_of(name, summary["mean"]) + spread
 
 
 def _row(row: Row, shown: list[str], p: Mapping[str, float | None]) -> list[str]:

@@ -48,7 +48,8 @@ def rows_of(found: Stress) -> tuple[list[str], list[list[str]]]:
         cells = []
         for name, refined in methods:
             value, base = means.get((kind, name, refined)), means.get(("none", name, refined))
-            away = "" if value is None or base is None or kind == "none" else f" ({value - base:+.2f})"
+            same = kind != "none" and not kind.startswith("anatomy")  # another body has another truth
+            away = f" ({value - base:+.2f})" if same and None not in (value, base) else ""
             cells.append("–" if value is None else f"{value:.2f}{away}")
         rows.append([kind, *cells])
     return ["PSNR (dB), mean of the cases (change)", *titles], rows

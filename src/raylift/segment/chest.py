@@ -13,6 +13,7 @@ from raylift.errors import BadInput, GeometryError, unknown_name
 from raylift.geometry import is_upright
 from raylift.segment.airway import airway_mask
 from raylift.segment.body import body_mask
+from raylift.segment.densitometry import air_share
 from raylift.segment.levels import DISPLAYED_HU, KINDS, Levels, first_levels, with_lung
 from raylift.segment.lungs import LEFT, RIGHT, LungModel, cavities, chest_air, sides
 from raylift.segment.morphology import box_of, shrunk
@@ -35,11 +36,15 @@ INNER_MM = 5.0  # ours: so far from the wall a lung shows its own level
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Chest:
-    """A label map (uint8, see `LABELS`; 0 is outside the body) on an upright `grid`, and the levels behind it."""
+    """A label map (uint8, see `LABELS`; 0 is outside the body) on an upright `grid`, and the levels behind it.
+
+    `air` is each voxel's share of extrapulmonary air (`densitometry.air_share`); None where only the labels are known.
+    """
 
     labels: np.ndarray
     grid: Grid
     levels: Levels
+    air: np.ndarray | None = None
 
     def mask(self, *names: str) -> np.ndarray:
         """Where any of the named structures is, bool."""
@@ -65,12 +70,13 @@ def segment_chest(volume: Volume, *, thresholds: str = "absolute", lungs: LungMo
     given = None if lungs is None else _asked(lungs, volume)
     box = box_of(body, 2)
     part = None if given is None else given[box]
-    labels[box], levels = _labelled(hu[box], smooth[box], body[box], levels, spacing, part)
-    return Chest(labels=labels, grid=volume.grid, levels=levels)
+    share = np.zeros(hu.shape, np.float32)
+    labels[box], share[box], levels = _labelled(hu[box], smooth[box], body[box], levels, spacing, part)
+    return Chest(labels=labels, grid=volume.grid, levels=levels, air=share)
 
 
-def _labelled(hu, smooth, body, levels: Levels, spacing: float, given) -> tuple[np.ndarray, Levels]:
-    """The labels of the body's box, and the levels with the lung's own."""
+def _labelled(hu, smooth, body, levels: Levels, spacing: float, given) -> tuple[np.ndarray, np.ndarray, Levels]:
+    """The labels of the body's box, each voxel's share of extrapulmonary air, and the levels with the lung's own."""
     if given is None:
         under_skin = shrunk(body, SKIN_MM[levels.kind], spacing)
         air = chest_air(hu, smooth, under_skin, levels.tissue_cut, spacing)
@@ -86,7 +92,7 @@ def _labelled(hu, smooth, body, levels: Levels, spacing: float, given) -> tuple[
     for which, name in ((RIGHT, "right"), (LEFT, "left")):
         labels[cavity == which] = LABELS[f"lung_{name}"]
         labels[(cavity == which) & loose] = LABELS[f"pneumothorax_{name}"]
-    return labels, levels
+    return labels, air_share(hu, cavity, loose, levels, spacing), levels
 
 
 def _cubic(volume: Volume) -> float:

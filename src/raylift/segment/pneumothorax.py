@@ -13,6 +13,7 @@ VESSEL_HU = 150.0  # ours: so far above the lung's level a voxel is of a vessel
 NEAR_MM = 12.0  # ours: how far around a border the lung's own level is taken
 SPREAD_MM = 1.6  # ours: the standard deviation of the smoothing before a voxel is judged
 WALL_SHARE = 0.15  # ours: of an air pocket's surface that lies against the wall
+FULL_SHARE = 0.75  # ours: of the way from lung to air, a pocket's median; dark lung goes half of it
 
 
 def pneumothorax_mask(hu: np.ndarray, cavity: np.ndarray, levels: Levels, spacing: float) -> np.ndarray:
@@ -27,8 +28,8 @@ def pneumothorax_mask(hu: np.ndarray, cavity: np.ndarray, levels: Levels, spacin
 
 def _in_box(hu: np.ndarray, cavity: np.ndarray, levels: Levels, spacing: float) -> np.ndarray:
     inside = cavity > 0
-    core = inside & (hu < levels.air_cut) | ndimage.binary_erosion(inside) & (hu < levels.tissue_cut)
-    even = _mean_over(hu, core, SPREAD_MM / spacing)
+    core = core_of(hu, inside, levels)
+    even = mean_over(hu, core, SPREAD_MM / spacing)
     voxel_ml = spacing**3 / 1000
     light = core & (even < levels.air + SEED_SHARE * (levels.lung - levels.air))
     labels, order = parts(light, 0.5 * FEWEST_ML / voxel_ml)
@@ -36,17 +37,25 @@ def _in_box(hu: np.ndarray, cavity: np.ndarray, levels: Levels, spacing: float) 
         return np.zeros(hu.shape, bool)
     seeds = np.isin(labels, order)
     lung = core & (even > levels.air_cut) & (hu < levels.lung + VESSEL_HU)
-    local = np.nan_to_num(_mean_over(hu, lung, NEAR_MM / spacing), nan=levels.lung)
+    local = np.nan_to_num(mean_over(hu, lung, NEAR_MM / spacing), nan=levels.lung)
     air = core & (even < (levels.air + local) / 2)
     labels, _ = ndimage.label(air)
     air = np.isin(labels, np.unique(labels[seeds & air])) & (labels > 0)
-    share = _mean_over(air.astype(np.float32), core, 0.8)
+    share = mean_over(air.astype(np.float32), core, 0.8)
     rim = inside & ~core & (share > 0.5) & (hu < (levels.air + levels.tissue) / 2)
-    return _pockets(air | rim, inside, voxel_ml)
+    full = np.where(core, (local - hu) / np.maximum(local - levels.air, 1), np.nan)
+    return _pockets(air | rim, inside, full, voxel_ml)
 
 
-def _pockets(air: np.ndarray, inside: np.ndarray, voxel_ml: float) -> np.ndarray:
-    """The parts that are large enough and lie against the chest's wall, which the gas of airways does not."""
+def core_of(hu: np.ndarray, inside: np.ndarray, levels: Levels) -> np.ndarray:
+    """Where a cavity holds air or lung and none of its wall."""
+    return inside & (hu < levels.air_cut) | ndimage.binary_erosion(inside) & (hu < levels.tissue_cut)
+
+
+def _pockets(air: np.ndarray, inside: np.ndarray, full: np.ndarray, voxel_ml: float) -> np.ndarray:
+    """The parts that are large enough, `full` of air, which dark lung is not, and lie against the chest's wall, which
+    the gas of airways does not.
+    """
     labels, order = parts(air, FEWEST_ML / voxel_ml)
     kept = np.zeros(air.shape, bool)
     if not order:
@@ -55,12 +64,12 @@ def _pockets(air: np.ndarray, inside: np.ndarray, voxel_ml: float) -> np.ndarray
     for k in order:
         part = labels == k
         shell = ndimage.binary_dilation(part, iterations=2) & ~part
-        if (shell & wall).sum() >= WALL_SHARE * shell.sum():
+        if np.nanmedian(full[part]) > FULL_SHARE and (shell & wall).sum() >= WALL_SHARE * shell.sum():
             kept |= part
     return kept
 
 
-def _mean_over(values: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
+def mean_over(values: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
     """The Gaussian mean of `values` over what lies in `mask`; NaN far from it."""
     weight = ndimage.gaussian_filter(mask.astype(np.float32), sigma, truncate=3)
     total = ndimage.gaussian_filter(np.where(mask, values, 0).astype(np.float32), sigma, truncate=3)

@@ -9,27 +9,49 @@ from raylift.segment.chest import Chest
 
 SIDES = ("right", "left")
 AIR = ("pneumothorax_right", "pneumothorax_left")
+POSSIBLE_ML = (1000.0, 9000.0)  # ours: both cavities of an adult, from breathed out and small to breathed in and tall
+LEAST_SIDE = 0.2  # ours: of the larger cavity's volume; a lung does not end there, a scan or an error does
 STRUCTURES = {"right lung": ("lung_right",), "left lung": ("lung_left",), "air outside the lungs": AIR}
 
 
 def quantities(chest: Chest, inside: Bool[np.ndarray, "D H W"] | None = None) -> dict[str, dict[str, float | None]]:
     """For right, left and total: `lung_ml`, `pneumothorax_ml` and `occupancy_percent`, the air's share of lung and air.
 
-    None where there is neither lung nor air; only voxels `inside` count.
+    Air counts by each voxel's share of it where the chest knows that, else by its label. None where there is neither
+    lung nor air; only voxels `inside` count.
     """
     voxel_ml = float(np.prod(chest.grid.spacing_mm)) / 1000
-    rows = {side: (f"lung_{side}",) for side in SIDES} | {"total": ("lung_right", "lung_left")}
     found = {}
-    for name, lungs in rows.items():
-        air = AIR if name == "total" else (f"pneumothorax_{name}",)
-        lung_ml, air_ml = (_count(chest, names, inside) * voxel_ml for names in (lungs, air))
-        whole = lung_ml + air_ml
+    for name, sides in {**{side: (side,) for side in SIDES}, "total": SIDES}.items():
+        cavity = _inside(chest.mask(*(f"{what}_{side}" for what in ("lung", "pneumothorax") for side in sides)), inside)
+        air = chest.mask(*AIR) if chest.air is None else chest.air
+        whole, air_ml = float(cavity.sum() * voxel_ml), max(float(air[cavity].sum(dtype=np.float64)), 0.0) * voxel_ml
+        lung_ml = whole - air_ml
         found[name] = {
             "lung_ml": lung_ml if whole else None,
             "pneumothorax_ml": air_ml if whole else None,
             "occupancy_percent": 100 * air_ml / whole if whole else None,
         }
     return found
+
+
+def doubts(found: dict[str, dict[str, float | None]]) -> list[str]:
+    """Why these `quantities` cannot be those of a whole adult's chest, in sentences; empty where they can."""
+    whole = {
+        side: None if row["lung_ml"] is None else row["lung_ml"] + row["pneumothorax_ml"] for side, row in found.items()
+    }
+    why = "The scan or the cube cuts the chest, the reconstruction is bad, or lungs were not found."
+    told = [f"No {side} lung was found. {why}" for side in SIDES if whole[side] is None]
+    total, low, high = whole["total"] or 0.0, *POSSIBLE_ML
+    if whole["total"] is not None and not low <= total <= high:
+        told.append(f"Both pleural cavities hold {total:.0f} ml; {low:.0f} to {high:.0f} ml are possible. {why}")
+    if not told:
+        small, large = sorted(SIDES, key=whole.__getitem__)
+        if whole[small] < LEAST_SIDE * whole[large]:
+            told.append(
+                f"The {small} pleural cavity has {100 * whole[small] / whole[large]:.0f} % of the other's. {why}"
+            )
+    return told
 
 
 def dices(found: Chest, true: Chest, inside: Bool[np.ndarray, "D H W"] | None = None) -> dict[str, float | None]:
@@ -51,10 +73,6 @@ def against(found: dict[str, Any], true: dict[str, Any]) -> dict[str, dict[str, 
         }
         for side, row in found.items()
     }
-
-
-def _count(chest: Chest, names, inside) -> int:
-    return int(_inside(chest.mask(*names), inside).sum())
 
 
 def _inside(mask: np.ndarray, inside) -> np.ndarray:

@@ -49,7 +49,8 @@ def moved_case(
     source = case.source()
     hu, grid = (case.ct(), case.grid) if source is None else (source.hu, source.grid)
     hu = torch.from_numpy(np.array(hu)).to(device)
-    moved, xrays = augment.apply(movement, hu, grid, cube=cube, beams=beams, rays="cube" if source is None else rays)
+    rays = "cube" if source is None else rays
+    moved, xrays = augment.apply(movement, hu, grid, cube=cube, beams=beams, rays=rays, floor_hu=case.floor_hu)
     if variant is not None:
         xrays = variant.look(xrays)
     return xrays, moved[None], _moved_mask(case, movement, cube, device)

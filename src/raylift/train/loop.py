@@ -144,9 +144,10 @@ class Loop:
                 epoch_ended = (step + 1) % plan.epoch_steps == 0 or step + 1 == plan.steps
                 if epoch_ended:
                     self._epoch(step)
-                stop = self._anyone(self.stopped())
                 age = perf_counter() - self.saved
-                if stop or step + 1 == plan.steps or age > (EPOCH_SAVE_SECONDS if epoch_ended else SAVE_SECONDS):
+                due = step + 1 == plan.steps or age > (EPOCH_SAVE_SECONDS if epoch_ended else SAVE_SECONDS)
+                stop, due = self._anyone(self.stopped(), due)
+                if stop or due:
                     self._save()
                 if stop:
                     log.warning("told to stop: saved after update %d of %d", state.step, plan.steps)
@@ -243,13 +244,13 @@ class Loop:
             self.stream.flush()
             tell(accelerator, row)
 
-    def _anyone(self, here: bool) -> bool:
-        """True where any of the processes says so."""
+    def _anyone(self, *here: bool) -> list[bool]:
+        """True for each question that any of the processes says yes to: their clocks differ, and signals reach one."""
         accelerator = self.players.accelerator
         if accelerator.num_processes == 1:
-            return here
-        flag = torch.tensor(float(here), device=accelerator.device)
-        return bool(accelerator.reduce(flag, reduction="sum") > 0)
+            return list(here)
+        flags = torch.tensor([float(each) for each in here], device=accelerator.device)
+        return (accelerator.reduce(flags, reduction="sum") > 0).tolist()
 
 
 def _resumed(out: Path, players: Players, ema: Ema | None) -> State:

@@ -14,7 +14,7 @@ from raylift.models.counts import counts
 from raylift.models.spec import Model, Recipe
 from raylift.train.feed import Feed
 from raylift.train.log import in_words
-from raylift.train.memory import HIDDEN, Peak, check_memory, free, in_gib, needed
+from raylift.train.memory import Peak, check_memory, free, in_gib, needed, taken
 from raylift.train.schedule import Plan
 from raylift.train.start import make_accelerator, make_plan, make_players, material
 from raylift.train.step import Players, check_recipe, update
@@ -89,7 +89,7 @@ def rehearse(
     feed = Feed(cases=cases["train"], model=model, recipe=recipe, device=accelerator.device, rays=about["rays"])
     plan = make_plan(recipe, len(cases["train"]), steps)
     room = free(accelerator.device)
-    counted = needed(model, recipe, recipe.batch_size)
+    counted = needed(model, recipe, recipe.batch_size, taken(accelerator.device))
     with torch.random.fork_rng(devices=[]):
         players, ema = make_players(model, recipe, accelerator)
         update_s, load_s, counted = _timed(players, feed, counted)
@@ -104,7 +104,7 @@ def rehearse(
         data=about,
         size=counts(model),
         device=str(accelerator.device),
-        memory=round(counted * HIDDEN),
+        memory=counted,
         free=room,
         update_s=update_s,
         load_s=load_s,
@@ -113,14 +113,14 @@ def rehearse(
 
 
 def _timed(players: Players, feed: Feed, counted: int | None) -> tuple[float, float, int]:
-    """Seconds of an update and of loading its cases, the second time if it is quick; and the bytes of its tensors."""
+    """Seconds of an update and of loading its cases, the second time if it is quick; and the bytes that it takes."""
     device = players.accelerator.device
     for step in range(2):
         begun = perf_counter()
         batches = [batch.to(device) for batch in feed.batches(step)]
         loaded = perf_counter()
         held = [*players.net.parameters(), *(t for batch in batches for t in (batch.xrays, batch.hu))]
-        with Peak(held) if counted is None and step == 0 else nullcontext() as peak:
+        with Peak(held, taken(device)) if counted is None and step == 0 else nullcontext() as peak:
             update(players, batches)
         if device.type == "cuda":
             torch.cuda.synchronize(device)

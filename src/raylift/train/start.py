@@ -1,5 +1,6 @@
 """What a training needs before its first update: the cases, the plan, the nets with their optimisers."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from raylift.data.store import Case, open_dataset
 from raylift.errors import BadInput
 from raylift.fit import check_fit
 from raylift.models.spec import Model, Recipe
-from raylift.physics import ZScore
+from raylift.physics import VACUUM_HU, ZScore
 from raylift.train.schedule import Ema, Plan
 from raylift.train.step import Players, make_optimiser
 
@@ -44,7 +45,7 @@ def material(
         about["rays"] = "cube" if dataset.rays == "cube" else "whole"  # of the source, which holds what is kept
         if recipe.augment == "xctnet" and model.xray_values != "input":
             raise BadInput(f"{model.name} reads attenuation off its X-rays, and augment=xctnet changes their scale")
-        if recipe.augment != "none" and not dataset.complete_rays:
+        if recipe.augment != "none" and not dataset.complete_rays and dataset.floor_hu <= VACUUM_HU:
             raise BadInput(
                 f"{dataset.folder}: its X-rays show more than its cubes hold, so a moved cube has no X-rays; "
                 "take --set augment=none"
@@ -78,15 +79,41 @@ def make_accelerator(
     if not torch.distributed.is_initialized():  # an earlier training in this process may have chosen otherwise
         AcceleratorState._reset_state(reset_partial_state=True)
     place = ProjectConfiguration(project_dir=str(out), logging_dir=str(out / "tensorboard")) if out else None
+    on_cpu = device == "cpu" or not torch.cuda.is_available()  # else each process of several would train alone
+    _check_sharding(on_cpu)
     engine = Accelerator(
-        mixed_precision=recipe.precision, cpu=device == "cpu", log_with=list(trackers) or None, project_config=place
+        mixed_precision=recipe.precision, cpu=on_cpu, log_with=list(trackers) or None, project_config=place
     )
-    if engine.distributed_type not in REPLICAS:
+    _check_launch(engine.distributed_type, recipe.precision)
+    return engine
+
+
+def is_first() -> bool:
+    """True in the first of the processes that a launcher started, and where there is but one."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _check_sharding(on_cpu: bool) -> None:
+    """An error where the launcher asked for FSDP on a CPU."""
+    if on_cpu and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
         raise BadInput(
-            f"accelerate was launched for {engine.distributed_type.value}; each process holds the whole net here: "
+            "FSDP was asked for, and accelerate shards a net among GPUs only; on a CPU each process holds the whole "
+            "net: launch with torchrun, or without --use_fsdp (see docs/training.md)"
+        )
+
+
+def _check_launch(kind: DistributedType, precision: str) -> None:
+    """An error where the launcher asked for what is not done here, or accelerate would do something else in silence."""
+    if kind not in REPLICAS:
+        raise BadInput(
+            f"accelerate was launched for {kind.value}; each process holds the whole net here: "
             "launch with --multi_gpu or torchrun (see docs/training.md)"
         )
-    return engine
+    if kind == DistributedType.MULTI_CPU and precision != "no":
+        raise BadInput(
+            f"precision {precision} in several processes on a CPU: accelerate computes in float32 there without "
+            "a word; --set precision=no says so, one process does bf16"
+        )
 
 
 def make_players(model: Model, recipe: Recipe, accelerator: Accelerator) -> tuple[Players, Ema | None]:

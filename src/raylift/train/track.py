@@ -1,8 +1,10 @@
 """Who is told how a training goes, beside its own log: TensorBoard always, MLflow and W&B where asked for."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,8 +31,17 @@ def check_trackers(names: Sequence[str]) -> list[str]:
 
 
 def begin_tracking(accelerator: Accelerator, recipe: Recipe, step: int) -> None:
-    """Open the trackers; what TensorBoard holds of updates after `step` is dropped."""
-    accelerator.init_trackers("raylift", init_kwargs={"tensorboard": {"purge_step": step}})
+    """Open the trackers, under the name of the run's folder; what TensorBoard holds of updates after `step` is dropped.
+
+    W&B's files go into that folder unless WANDB_DIR names another; MLFLOW_TRACKING_URI says where MLflow's go.
+    """
+    out = Path(accelerator.project_dir).resolve()
+    ways = {
+        "tensorboard": {"purge_step": step},
+        "mlflow": {"run_name": out.name},
+        "wandb": {"name": out.name, "dir": os.environ.get("WANDB_DIR", str(out))},
+    }
+    accelerator.init_trackers("raylift", init_kwargs=ways)
     plain = {key: value for key, value in asdict(recipe).items() if isinstance(value, (int, float, str))}
     for tracker in accelerator.trackers if accelerator.is_main_process else ():
         if tracker.name != "tensorboard":  # there it would be one more run beside this one

@@ -29,12 +29,18 @@ def find_all(paths: Sequence[Path | str]) -> Found:
         here = Found(sources=(Source(path=given),)) if given.is_file() else look(given)
         for source in here.sources:
             name = _plain(source.id) if source.id else _name(source.path, given)
-            found.setdefault(source.path.resolve(), replace(source, path=source.path.resolve(), id=name))
+            found.setdefault(source.path.resolve(), _anywhere(replace(source, id=name)))
         others |= dict.fromkeys(here.others)
     if not found:
         known = ", ".join((*SUFFIXES, ".h5"))
         raise BadInput(f"{', '.join(map(str, paths))}: no DICOM folder and no {known} file in it")
     return Found(sources=tuple(_unique(found)), others=tuple(sorted(others)))
+
+
+def _anywhere(source: Source) -> Source:
+    """The source with whole paths, since a cluster's workers stand elsewhere."""
+    labels = None if source.labels is None else source.labels.resolve()
+    return replace(source, path=source.path.resolve(), labels=labels)
 
 
 def _unique(found: dict[Path, Source]) -> list[Source]:

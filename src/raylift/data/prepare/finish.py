@@ -15,6 +15,7 @@ from raylift.data.split import RATIOS, listed_splits, split_hash, split_patients
 from raylift.data.store import VERSION
 from raylift.errors import BadInput
 from raylift.io.files import whole_file, write_json
+from raylift.physics import VACUUM_HU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,8 @@ def write_manifest(
             "pixels": profile.pixels,
             "views": [str(v) for v in profile.views],
             "target": target_record(training_target(profile.target, out / "cases", splits["train"])),
-            "complete_rays": profile.complete_rays,
+            "complete_rays": profile.complete_rays and profile.floor_hu <= VACUUM_HU,
+            "floor_hu": profile.floor_hu,
             "keeps": profile.keeps,
             "gamma": profile.gamma,
             "angle_deg": profile.angle_deg,

@@ -7,12 +7,13 @@ from typing import Literal
 
 from raylift.errors import BadInput, unknown_name
 from raylift.geometry import CONE_PRESETS
-from raylift.physics import CHEST_WINDOW, Target, Unit, ZScore
+from raylift.physics import CHEST_WINDOW, VACUUM_HU, Target, Unit, ZScore
 from raylift.types import View
 
-STEPS_VERSION = 2  # raise it when a step's result changes: cases of another version are prepared again
+STEPS_VERSION = 3  # raise it when a step's result changes: cases of another version are prepared again
 BETWEEN_DEG = (20.0, 160.0)  # ours: views that lie closer to one line than this are one view
 MOST_POSES = 1000  # ours
+HIGHEST_FLOOR_HU = 1000.0  # ours: above it X-rays show metal alone
 
 Kept = Literal["body", "skeleton", "vertebra"]
 RaysOf = Literal["whole", "kept", "cube"]
@@ -35,6 +36,7 @@ class Profile:
     keeps: Kept = "body"  # what of the CT the cube holds: all of the patient, the skeleton, one vertebra a case
     rays: RaysOf = "whole"  # made of the whole patient, of what is kept, or of what of that lies in the cube
     complete_rays: bool = True  # the cube is cut from all that the rays crossed
+    floor_hu: float = VACUUM_HU  # in X-rays what lies below it adds nothing: `physics.hu_to_mu`
     gamma: float | None = None  # where the automatic gamma of a net's input puts a grey level equal to the mean
     angle_deg: float = 90.0  # between two views; another one turns the first about the body's axis
     poses: int = 0  # further pairs of X-rays a case, which differ in that angle alone
@@ -108,8 +110,14 @@ PROFILES: dict[str, Profile] = {
     )
 }
 
-# the papers' own geometries project the CT cropped to the cube, as their code does
-CUBE_PRESETS = ("x2ct", "xctnet-paper", "xctnet-code")
+# Geometries of papers project the CT cropped to the cube, as their code does. XctNet's X-rays and target, each with
+# its origin: models/xctnet.py has the same target.
+XCTNET_TARGET = Unit((-1000.0, 2000.0))  # ours: the paper says [0, 1] only, its code scales each volume by itself
+PAPERS: dict[str, dict[str, object]] = {
+    "x2ct": {},
+    "xctnet-paper": {"floor_hu": -80.0, "target": XCTNET_TARGET},  # XctNet 3.1: its threshold is printed as "L80"
+    "xctnet-code": {"floor_hu": -600.0, "target": XCTNET_TARGET},  # XctNet's DRR tool: threshold -600
+}
 
 
 def get(
@@ -121,6 +129,7 @@ def get(
     angle_deg: float | None = None,
     poses: int | None = None,
     between_deg: tuple[float, float] | None = None,
+    floor_hu: float | None = None,
 ) -> Profile:
     """The profile of that name, with another geometry where `preset` names one, and the rest where it is given."""
     if name not in PROFILES:
@@ -129,14 +138,20 @@ def get(
     if preset is not None and preset != profile.preset:
         if preset not in CONE_PRESETS:
             raise unknown_name("geometry preset", preset, CONE_PRESETS)
-        everything = "whole" if profile.keeps == "body" else "kept"
-        profile = replace(profile, preset=preset, rays="cube" if preset in CUBE_PRESETS else everything)
+        profile = _with_preset(profile, preset)
     if rays is not None:
         profile = _with_rays(profile, rays)
-    given = {"gamma": gamma, "angle_deg": angle_deg, "poses": poses, "between_deg": between_deg}
+    given = {"gamma": gamma, "angle_deg": angle_deg, "poses": poses, "between_deg": between_deg, "floor_hu": floor_hu}
     profile = replace(profile, **{key: value for key, value in given.items() if value is not None})
     _check(profile)
     return profile
+
+
+def _with_preset(profile: Profile, preset: str) -> Profile:
+    """`profile` with another geometry, and with what else that paper does where it holds the whole body."""
+    everything = "whole" if profile.keeps == "body" else "kept"
+    further = PAPERS.get(preset, {}) if profile.keeps == "body" else {}
+    return replace(profile, preset=preset, rays="cube" if preset in PAPERS else everything, **further)
 
 
 def _with_rays(profile: Profile, rays: str) -> Profile:
@@ -159,6 +174,15 @@ def _check(profile: Profile) -> None:
         )
     if not 0 <= profile.poses <= MOST_POSES:
         raise BadInput(f"a case has 0 to {MOST_POSES} further poses, not {profile.poses}")
+    if not VACUUM_HU <= profile.floor_hu <= HIGHEST_FLOOR_HU:
+        raise BadInput(
+            f"the floor of the X-rays lies between {VACUUM_HU:g} and {HIGHEST_FLOOR_HU:g} HU, not at "
+            f"{profile.floor_hu:g}"
+        )
+    if profile.floor_hu > VACUUM_HU and profile.keeps != "body":
+        raise BadInput(
+            f"{profile.name} keeps the {profile.keeps} alone; a floor of the X-rays has nothing to leave out"
+        )
     if profile.gamma is not None and not 0 < profile.gamma < 1:
         raise BadInput(f"the automatic gamma aims at a grey level between 0 and 1, not at {profile.gamma:g}")
 

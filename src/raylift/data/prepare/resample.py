@@ -8,6 +8,8 @@ from raylift.types import Grid, Volume
 
 AIR_HU = -1000.0
 SMOOTH = 0.42  # SD of the Gaussian that stands for a voxel's width: FWHM 1  # ours
+REACH = 6.0  # SDs beyond which the Gaussian is nothing in float32  # ours
+WORTH = 0.8  # ours: a larger part is not cut out first
 LEAST_COVERED = 0.05  # ours: a truth that fills less of a volume than this lies elsewhere
 
 
@@ -23,13 +25,14 @@ def to_image(hu: np.ndarray, grid: Grid) -> sitk.Image:
 
 def resampled(volume: Volume, grid: Grid, *, outside: float = AIR_HU) -> Volume:
     """`volume` on `grid`, float32 HU; what lies outside it is `outside`."""
-    image = to_image(volume.hu.astype(np.float32), volume.grid)
     along = np.abs(np.linalg.inv(volume.grid.affine[:3, :3]) @ grid.affine[:3, :3])  # new steps in old voxels
+    ratios = along.max(1)
+    sigmas = np.where(ratios > 1.01, SMOOTH * np.sqrt(np.maximum(ratios**2 - 1, 0)), 0.0)  # old voxels
+    volume = _about(volume, grid, REACH * sigmas + 2)
+    image = to_image(volume.hu.astype(np.float32), volume.grid)
     for axis in range(3):
-        ratio = along[axis].max()
-        if ratio > 1.01 and volume.hu.shape[axis] >= 4:  # the recursive filter needs four voxels
-            sigma = SMOOTH * volume.grid.spacing_mm[axis] * np.sqrt(ratio**2 - 1)
-            image = sitk.RecursiveGaussian(image, sigma, direction=2 - axis)
+        if sigmas[axis] and volume.hu.shape[axis] >= 4:  # the recursive filter needs four voxels
+            image = sitk.RecursiveGaussian(image, sigmas[axis] * volume.grid.spacing_mm[axis], direction=2 - axis)
     like = to_image(np.zeros((1, 1, 1), np.float32), grid)
     moved = sitk.Resample(
         image,
@@ -43,6 +46,16 @@ def resampled(volume: Volume, grid: Grid, *, outside: float = AIR_HU) -> Volume:
         sitk.sitkFloat32,
     )
     return Volume(hu=sitk.GetArrayFromImage(moved), grid=grid, source=volume.source)
+
+
+def _about(volume: Volume, grid: Grid, margin: np.ndarray) -> Volume:
+    """The part of `volume` that `grid` lies in, and so many voxels around it; all of it where nothing is saved."""
+    corners = volume.grid.index(grid.corners_mm)
+    low = np.maximum(np.floor(corners.min(0) - margin), 0).astype(int)
+    high = np.minimum(np.ceil(corners.max(0) + margin) + 1, volume.hu.shape).astype(int)
+    if (high - low < 4).any() or np.prod(high - low) > WORTH * volume.hu.size:
+        return volume
+    return cut(volume, tuple(slice(*ends) for ends in zip(low, high, strict=True)))
 
 
 def upright(volume: Volume, spacing_mm: float, *, multiple: int = 1) -> Volume:

@@ -53,25 +53,11 @@ def prepare_cases(
     labels: Path | None = None,
     notes: Sequence[str] = (),
 ) -> dict[str, Made]:
-    """Write all cases of one CT, the first into `folder`, and return them by id; raises `Rejected`.
+    """Write the one case of a CT into `folder`, and return it by its id; raises `Rejected`.
 
-    `labels` is the file of its label map; `notes` are what the reader noticed.
+    `notes` are what the reader noticed; `labels`, the file of the CT's label map, is for `vertebrae.prepare_cases`.
     """
-    told = dict(profile=profile, allow_short=allow_short, patient=patient, settings=settings, notes=notes)
-    return {folder.name: prepare_volume(volume, folder, **told)}
-
-
-def prepare_volume(
-    volume: Volume,
-    folder: Path,
-    *,
-    profile: Profile,
-    allow_short: bool,
-    patient: str,
-    settings: str,
-    notes: Sequence[str] = (),
-) -> Made:
-    """Write the case of `volume` into `folder`; raises `Rejected`."""
+    del labels  # the body needs none
     _refuse(check.not_a_ct(volume))
     volume = canonical(volume)
     _refuse(check.wrong_grid(volume.grid, profile, allow_short))
@@ -94,9 +80,9 @@ def prepare_volume(
         folder,
         patient=patient,
         ct=ct,
-        xrays=views.line_integrals(source, beams),
+        xrays=views.line_integrals(source, beams, profile.floor_hu),
         beams=beams,
-        further=[(views.line_integrals(source, turned), turned) for turned in further],
+        further=[(views.line_integrals(source, turned, profile.floor_hu), turned) for turned in further],
         labels=masks.of_cube(ct) if profile.masks else None,
         source=source if profile.keep_source else None,
         valid=resample.inside(cube, scan),
@@ -107,11 +93,12 @@ def prepare_volume(
             "noticed": notes,
             "values": "line_integral",
             "rays": profile.rays,
+            "floor_hu": profile.floor_hu,
             "isocentre_lps_mm": cube.centre_mm.tolist(),
             "scan": {"shape": list(scan.shape), "spacing_mm": list(scan.spacing_mm)},
         },
     )
-    return Made(content=content, likeness=look, notes=notes)
+    return {folder.name: Made(content=content, likeness=look, notes=notes)}
 
 
 def find_patient(volume: Volume, profile: Profile) -> Scanned:

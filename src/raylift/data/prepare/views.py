@@ -9,7 +9,7 @@ import torch
 from raylift.data.prepare.profiles import Profile
 from raylift.data.prepare.resample import cut, resampled
 from raylift.geometry import depth_along, preset_beam
-from raylift.physics import hu_to_mu
+from raylift.physics import VACUUM_HU, hu_to_mu
 from raylift.projector import project
 from raylift.types import Beam, Grid, View, Volume
 
@@ -61,7 +61,7 @@ def before_panels(volume: Volume, beams: Mapping[View, Beam]) -> tuple[Volume | 
     return cut(volume, tuple(slice(int(k[0]), int(k[-1]) + 1) for k in keep)), None
 
 
-def line_integrals(volume: Volume, beams: Mapping[View, Beam]) -> np.ndarray:
-    """X-rays (V rows cols) of `volume`, float32 line integrals."""
-    mu = torch.from_numpy(hu_to_mu(volume.hu.astype(np.float32)))
+def line_integrals(volume: Volume, beams: Mapping[View, Beam], floor_hu: float = VACUUM_HU) -> np.ndarray:
+    """X-rays (V rows cols) of `volume`, float32 line integrals; what lies below `floor_hu` adds nothing."""
+    mu = torch.from_numpy(hu_to_mu(volume.hu.astype(np.float32), floor_hu=floor_hu))
     return project(mu, volume.grid, list(beams.values()), backend="cpu").numpy()

@@ -1,0 +1,111 @@
+"""How much air there is where a mask cannot tell: layers thinner than voxels, dark lung, and small pneumothoraces.
+
+The numbers were fixed on phantoms of the seeds 1100 to 1115 and 1200 to 1240; those here are others.
+"""
+
+import numpy as np
+import pytest
+
+from raylift.data.phantom import pneumothorax, torso
+from raylift.segment.chest import Chest, segment_chest
+from raylift.segment.densitometry import air_share, rim_share
+from raylift.segment.levels import Levels
+from raylift.segment.pneumothorax import pneumothorax_mask
+from raylift.segment.quantities import quantities
+from raylift.types import Grid, Volume
+
+FINE = Grid.canonical((136, 100, 136), 2.5, (0.0, 10.0, 0.0))
+LEVELS = Levels(kind="absolute", lung=-850.0)
+LEAST_ML = 10.0  # or 5 %, whichever is more
+
+
+def slab(thick: float, *, noise_hu: float = 10.0, tilt: float = 0.09) -> tuple[np.ndarray, np.ndarray]:
+    """Wall, `thick` voxels of air, and lung that is denser further down, in a plane that leans across the voxels; each
+    voxel is the mean of what is in it. The second array is the air's share.
+    """
+    rng = np.random.default_rng(0)
+    d, h, w = np.meshgrid(*(np.arange(n, dtype=float) for n in (40, 40, 30)), indexing="ij")
+    depth = h - 8.0 - tilt * d - 0.04 * w
+    wall = (0.5 - depth).clip(0, 1)
+    air = (0.5 - depth + thick).clip(0, 1) - wall
+    hu = 30 * wall - 1000 * air + (-880 + 0.8 * d) * (1 - wall - air)
+    return (hu + noise_hu * rng.standard_normal(hu.shape)).astype(np.float32), air
+
+
+def cavity_of(hu: np.ndarray) -> np.ndarray:
+    inside = hu < -400
+    inside[:, -3:] = inside[:3] = inside[-3:] = inside[:, :, :3] = inside[:, :, -3:] = False
+    return inside.astype(np.uint8)
+
+
+@pytest.mark.parametrize("thick", [0.3, 0.7, 1.0])
+def test_the_rim_holds_what_the_next_layer_says(thick):
+    """Of a layer that begins anywhere in a voxel, drawn by lot: half a voxel of the rim is not wall."""
+    first = np.random.default_rng(1).uniform(0, 1, 200_000)  # where in its voxel the wall ends
+    rim = np.minimum(thick, 1 - first).mean()
+    layer = np.maximum(thick - (1 - first), 0).mean()
+    assert rim_share(np.array([layer]))[0] * 0.5 == pytest.approx(rim, rel=0.02)
+    assert rim_share(np.array([0.0, 0.7, 1.0])).tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("thick", [1.5, 2.2, 4.0])
+def test_a_layer_has_its_volume_whatever_its_place_in_the_voxels(thick):
+    hu, air = slab(thick)
+    cavity = cavity_of(hu)
+    loose = pneumothorax_mask(hu, cavity, LEVELS, 2.5)
+    inner = np.zeros(hu.shape, bool)
+    inner[6:-6, :, 6:-6] = True
+    share = air_share(hu, cavity, loose, LEVELS, 2.5)
+    assert share[inner].sum() == pytest.approx(air[inner].sum(), rel=0.05)
+    assert not share[cavity == 0].any() and not share[:, 25:].any()
+
+
+def test_dark_lung_is_no_air():
+    hu, _ = slab(0.0)
+    cavity = cavity_of(hu)
+    d, h, w = np.meshgrid(*(np.arange(n) for n in hu.shape), indexing="ij")
+    spot = np.exp(-((d - 20) ** 2 + (h - 10) ** 2 + (w - 15) ** 2) / (2 * 8.0**2))
+    dark = np.where(cavity > 0, hu - 120 * spot, hu)
+    assert dark[cavity > 0].min() < -960
+    assert not pneumothorax_mask(dark, cavity, LEVELS, 2.5).any()
+    full = np.where((cavity > 0) & (spot > 0.5), -1000, hu)
+    found = pneumothorax_mask(full, cavity, LEVELS, 2.5)
+    assert found.sum() == pytest.approx(((cavity > 0) & (spot > 0.5)).sum(), rel=0.1)
+
+
+def test_air_counts_by_its_shares_and_leaves_the_cavity_whole():
+    labels = np.zeros((4, 4, 4), np.uint8)
+    labels[:2], labels[2:] = 3, 5
+    shares = np.zeros(labels.shape, np.float32)
+    shares[2:], shares[1] = 1.0, 0.25
+    grid = Grid.canonical(labels.shape, 10.0)
+    by_label = quantities(Chest(labels=labels, grid=grid, levels=LEVELS))["right"]
+    by_share = quantities(Chest(labels=labels, grid=grid, levels=LEVELS, air=shares))["right"]
+    assert by_label["pneumothorax_ml"] == 32 and by_share["pneumothorax_ml"] == 36
+    assert by_share["lung_ml"] == 28 and by_label["lung_ml"] == 32
+    assert by_share["occupancy_percent"] == pytest.approx(100 * 36 / 64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", (7300, 7303, 7305))
+@pytest.mark.parametrize(
+    ("ml", "side", "posture"),
+    [(50.0, "right", "upright"), (100.0, "left", "supine"), (200.0, "both", "upright"), (150.0, "left", "right-down")],
+)
+def test_small_volumes_within_5_percent_or_10_ml(seed, ml, side, posture, request):
+    if (seed, posture) == (7303, "supine"):
+        why = "33 of 100 ml low in the front, which the heart cuts off, are taken for gas of the bowel"
+        request.applymarker(pytest.mark.xfail(reason=why, strict=True))
+    phantom = pneumothorax(seed, grid=FINE, ml=ml, side=side, posture=posture, arms_up=True, noise_hu=10.0)
+    found = quantities(segment_chest(phantom.volume))
+    for which in ("right", "left"):
+        true = phantom.truth[f"pneumothorax_{which}_ml"]
+        assert found[which]["pneumothorax_ml"] == pytest.approx(true, rel=0.05, abs=LEAST_ML)
+
+
+@pytest.mark.slow
+def test_none_found_in_lungs_as_dark_as_air_in_front():
+    """Emphysema and a steep gradient: the lung's front is at -980 HU and less, by voxels at -1000."""
+    for seed in (7500, 7501):
+        body = torso(seed, grid=FINE, arms_up=True, noise_hu=10.0, lung_hu=-895.0, lung_gradient=0.7, emphysema=0.5)
+        assert quantities(segment_chest(Volume(hu=body.volume.hu, grid=FINE)))["total"]["pneumothorax_ml"] == 0
