@@ -5,6 +5,7 @@
 
 import itertools
 from collections.abc import Sequence
+from math import ceil
 
 import numpy as np
 from scipy import ndimage
@@ -16,7 +17,7 @@ BODY_HU = -700.0  # what a square of the patient has on average at least  # ours
 JUMP = 1.6  # one slice missing among slices of 1.5 to 5 mm gives 1.74 to 2.15; twelve sound CTs up to 1.41  # ours
 UPPER = 75  # percentile over squares: a pad or the table's end is not the patient's step  # ours
 MEDIAN, HALF_JUMP = 50, 1.35  # half of the squares jump too: by 1.35 to 2.37 at a gap in twelve CTs  # ours
-ENDS = 3  # steps at either end, where the body widens fast, that are not asked  # ours
+ENDS_MM = 20.0  # at either end, where the body widens fast, steps are not asked  # ours
 AROUND = 9  # planes that say what is usual  # ours
 STEP_HU = 2.0  # planes that differ by less are alike, whatever their neighbours do  # ours
 EDGE_MM = 7.5  # how near to the edge of the field the body's outline is cut by it  # ours
@@ -54,7 +55,8 @@ def missing_slices(volume: Volume) -> str | None:
         steps / np.maximum(ndimage.median_filter(steps, AROUND, mode="nearest"), STEP_HU) for steps in (most, half)
     )
     jump[everywhere < HALF_JUMP] = 0.0  # an organ that begins moves a part of the picture, a gap all of it
-    jump[:ENDS], jump[-ENDS:] = 0.0, 0.0
+    ends = ceil(ENDS_MM / volume.grid.spacing_mm[0])
+    jump[:ends], jump[-ends:] = 0.0, 0.0
     at = int(np.argmax(jump))
     if jump[at] <= JUMP:
         return None
