@@ -91,38 +91,39 @@ def _transpose(source, at, stride, count, target, to, step, length):
 
 @njit(**FAST)
 @no_type_check
-def lay_slab(first, last, volume, axis, start, lines):
-    """Copy slices of D H W, from `start` on, to lines: along D, n W D, if `axis` is 1, tasks are slices; n H D if 2,
-    tasks are H; as they are, n H W, if 0, tasks are slices.
+def lay_slab(volume, axis, start, lines):
+    """Copy the slices of D H W from `start` on that `lines` has room for: as n H W if `axis` is 0, else along D, as
+    n W D if it is 1 and n H D if it is 2.
     """
     depth, height, width = volume.shape
     source, target = volume.reshape(-1), lines.reshape(-1)
     if axis == 0:
-        lines[first:last] = volume[start + first : start + last]
-        return
-    for q in range(first, last):
-        if axis == 1:
-            at, to, step, length = (start + q) * width, q * width * depth, depth, width
-        else:
-            at, to, step, length = q * width + start, q * depth, height * depth, lines.shape[0]
-        _transpose(source, at, height * width, depth, target, to, step, length)
+        lines[:] = volume[start : start + len(lines)]
+    elif axis == 1:
+        for n in range(len(lines)):
+            at = (start + n) * width
+            _transpose(source, at, height * width, depth, target, n * width * depth, depth, width)
+    else:
+        for h in range(height):
+            _transpose(source, h * width + start, height * width, depth, target, h * depth, height * depth, len(lines))
 
 
 @njit(**FAST)
 @no_type_check
-def lay_back(first, last, lines, axis, start, volume):
+def lay_back(lines, axis, start, volume):
     """The way back from `lay_slab`."""
     depth, height, width = volume.shape
     source, target = lines.reshape(-1), volume.reshape(-1)
     if axis == 0:
-        volume[start + first : start + last] = lines[first:last]
-        return
-    for q in range(first, last):
-        if axis == 1:
-            at, stride, count, to = q * width * depth, depth, width, (start + q) * width
-        else:
-            at, stride, count, to = q * depth, height * depth, lines.shape[0], q * width + start
-        _transpose(source, at, stride, count, target, to, height * width, depth)
+        volume[start : start + len(lines)] = lines
+    elif axis == 1:
+        for n in range(len(lines)):
+            to = (start + n) * width
+            _transpose(source, n * width * depth, depth, width, target, to, height * width, depth)
+    else:
+        for h in range(height):
+            to = h * width + start
+            _transpose(source, h * depth, height * depth, len(lines), target, to, height * width, depth)
 
 
 @njit(**FAST)

@@ -19,7 +19,7 @@ from raylift.projector.rays import RECTIFIED
 from raylift.projector.vectors import LANES
 
 SPANS = 8  # for each thread, so that one that is late holds up little  # ours
-CACHED = 1 << 20  # bytes of a slab of lines: it stays in the processor's last cache  # ours
+CACHED = 1 << 20  # bytes of a slab: it stays in a core's own cache  # ours
 SHARES = 16  # of the slices: each sums up alone, the same whatever the number of threads  # ours
 TOGETHER = 8  # views that go through a slab together  # ours
 

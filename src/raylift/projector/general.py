@@ -166,7 +166,7 @@ def forward(first, last, volume, axis, thin, rays, spans, sums):
         j_end = (task + 1) * size_a // tasks
         for j0 in range(task * size_a // tasks, j_end, thin):
             j1 = min(j0 + thin, j_end)
-            lay_slab(0, size_p if axis == 2 else j1 - j0, volume, axis, j0, lines[: j1 - j0])
+            lay_slab(volume, axis, j0, lines[: j1 - j0])
             for b in range(views):
                 ray, total = rays[b].reshape(7, plane), sums[task, b].reshape(-1)
                 flat_ray, span = ray.reshape(-1), spans[b].reshape(-1, 3)
@@ -297,11 +297,11 @@ def adjoint(first, last, volume, axis, thin, fresh, rays, rows):
     for task in range(first, last):
         start = task * thin
         slab = lines[: min(thin, size_a - start)]
-        flat, tasks = slab.reshape(-1), size_p if axis == 2 else len(slab)
+        flat = slab.reshape(-1)
         if fresh:
             flat[:] = f(0)
         else:
-            lay_slab(0, tasks, volume, axis, start, slab)
+            lay_slab(volume, axis, start, slab)
         for b in range(views):
             for c in range(columns):
                 ray = rays[b, :, c]
@@ -317,4 +317,4 @@ def adjoint(first, last, volume, axis, thin, fresh, rays, rows):
                     o = j * stride_a
                     if not together or not _gather_column(flat, o, stride_p, pixels, plane, rows, size_p, size_q):
                         _scatter_column(flat, o, pixels, plane, rows, size_p, size_q)
-        lay_back(0, tasks, slab, axis, start, volume)
+        lay_back(slab, axis, start, volume)

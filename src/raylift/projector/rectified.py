@@ -90,7 +90,7 @@ def forward(first, last, volume, axis, thin, table, spacing, sums):
         j0, j1 = task * size_a // tasks, (task + 1) * size_a // tasks
         for start in range(j0, j1, thin):
             slab = lines[: min(thin, j1 - start)]
-            lay_slab(0, len(slab) if axis == 1 else size_p, volume, axis, start, slab)
+            lay_slab(volume, axis, start, slab)
             for b in range(views):
                 for c0 in range(0, columns, TILE):
                     for j in range(len(slab)):
@@ -152,11 +152,10 @@ def adjoint(first, last, volume, axis, thin, fresh, table, spacing, weighed):
     for task in range(first, last):
         start = task * thin
         slab = lines[: min(thin, size_a - start)]
-        tasks = len(slab) if axis == 1 else size_p
         if fresh:
             slab[:] = weighed.dtype.type(0)
         else:
-            lay_slab(0, tasks, volume, axis, start, slab)
+            lay_slab(volume, axis, start, slab)
         for b in range(views):
             for c in range(columns):
                 if main_axis(table[b], spacing, 0, c) == axis:
@@ -165,4 +164,4 @@ def adjoint(first, last, volume, axis, thin, fresh, table, spacing, weighed):
                         x, d, slope = _column_in_slice(table[b], axis, start + j, c, size_p)
                         if x > -1.0:
                             _spread_column(slab[j], line, pixels, x, d, slope, rows)
-        lay_back(0, tasks, slab, axis, start, volume)
+        lay_back(slab, axis, start, volume)

@@ -32,8 +32,7 @@ def write_comparison(found: Comparison, folder: Path | str) -> None:
 
 def head(found: Comparison) -> list[str]:
     """The columns' titles, with their units and an arrow to the good end."""
-    arrows = {1: " ↑", -1: " ↓", 0: ""}
-    metrics = [EVERY[name][0] + arrows[BETTER.get(name, 0)] for name in found.columns if name != "seconds"]
+    metrics = [_title(name) for name in found.columns if name != "seconds"]
     return ["method", "X-rays", "n", "failed", *metrics, *(title for title, _ in COST.values()), "run"]
 
 
@@ -47,13 +46,16 @@ def cells(found: Comparison) -> Cells:
 def brief(found: Comparison) -> tuple[list[str], Cells]:
     """Titles and rows for a terminal: mean ± SD of each metric, seconds a volume; the files hold the rest."""
     shown = [name for name in found.columns if name not in ("seconds", "mse", "rmse")]
-    arrows = {1: " ↑", -1: " ↓", 0: ""}
-    titles = [EVERY[name][0] + arrows[BETTER.get(name, 0)] for name in shown]
     rows = [
         [row.title, str(len(row.values(FIRST))), *(_mean(row, name) for name in shown), _costs(row)[2]]
         for row in found.rows
     ]
-    return ["method", "n", *titles, COST["seconds"][0]], rows
+    return ["method", "n", *map(_title, shown), COST["seconds"][0]], rows
+
+
+def _title(name: str) -> str:
+    """A metric's title with an arrow to its good end."""
+    return EVERY[name][0] + {1: " ↑", -1: " ↓", 0: ""}[BETTER.get(name, 0)]
 
 
 def _mean(row: Row, name: str) -> str:
@@ -81,7 +83,7 @@ def _cell(row: Row, name: str, p: float | None) -> str:
     if len(row.scores.cases) < FEWEST_FOR_INTERVAL:
         each = [text_of(name, case.get(name)) for case in row.scores.cases.values()]
         return f"{text_of(name, summary['mean'])} ({'; '.join(each)})"
-    told = f"{text_of(name, summary['mean'])} ± {text_of(name, summary['sd'])}"
+    told = _mean(row, name)
     if summary["ci95"] is not None:
         told += f" [{text_of(name, summary['ci95'])}]"
     return told if p is None else f"{told} p {p_text(p)}"

@@ -20,9 +20,7 @@ SMALLEST_MM3 = 300.0  # ours: a part of the skeleton, and not a calcified node
 GROWN_MM = 3.0  # ours: how far bone reaches beyond where it begins
 HALF = 0.4  # ours: of the way from flesh to the brightest neighbour lies a bone's edge
 BESIDE_MM = 4.0  # ours: what lies so near to a vessel touches it
-BESIDE = (
-    0.2  # of a part's surface: what touches vessels so much is one; vertebrae come to 0.06 in LIDC-IDRI-0001  # ours
-)
+BESIDE = 0.2  # ours: of a part's surface: what touches vessels so much is one; vertebrae come to 0.06
 BRANCH_MM3, BRANCH = 3000.0, 0.05  # ours: the same for a small part, a branch
 HOLE_MM2 = 2000.0  # ours: a hole in a plane up to a vertebra's section; a skull's inside is larger
 CANAL_MM2 = 600.0  # ours: the spinal canal is smaller
