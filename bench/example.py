@@ -6,6 +6,7 @@
 from pathlib import Path
 
 from raylift import io, models, reconstruct
+from raylift.data.prepare.resample import on_grid_of
 from raylift.geometry import canonical
 from raylift.models.weights import find_weights
 from raylift.report import tables
@@ -22,7 +23,7 @@ def rows(truth) -> list[list[str]]:
         xrays = [CASE / f"{view}.dcm" for view in model.views]
         for refine in [True] if model.recipe is None else [False, True]:
             result = reconstruct(*xrays, model=model.name, refine=refine)
-            score = tables.scores(result.ct, *tables.on_grid_of(result.ct, truth))
+            score = tables.scores(result.ct, *on_grid_of(result.ct, truth))
             errors = [each["after" if refine else "before"]["relative_l2"] for each in _errors(result)]
             found.append(
                 [
