@@ -11,13 +11,13 @@ import torch
 from raylift import models
 from raylift.compare import Comparison, Row
 from raylift.data.prepare import profiles
-from raylift.data.store import open_dataset
+from raylift.data.store import load_batch, open_case, open_dataset
 from raylift.errors import BadInput
 from raylift.evaluate import EVERY, Scores
 from raylift.experiments import EXPERIMENTS, SIZES, bones, chosen, figures, run, size_of
 from raylift.experiments.bones import angle_of, heat, parts_of, surface_numbers
 from raylift.experiments.clinical import cropped
-from raylift.experiments.folds import _fold, merged
+from raylift.experiments.folds import _fold, coarser, merged
 from raylift.experiments.material import KINDS, beams_of, kind_of, make, size_for
 from raylift.experiments.reduced import entrant_of, options_of
 from raylift.experiments.run import judged
@@ -156,28 +156,47 @@ def test_a_claim_holds_only_where_its_order_is_found():
     assert judged(Order(better="a", worse="c"), found).startswith("not tried")
 
 
-def test_leaving_a_patient_out_leaves_all_of_the_patient_out(vertebrae, tmp_path):
+def test_leaving_a_patient_out_leaves_all_of_the_patient_out_and_trains_on_no_test_patient(vertebrae, tmp_path):
     base = open_dataset(vertebrae)
     real = tmp_path / "real"
     (real / "cases").mkdir(parents=True)
-    patients = {"p1-a": "p1", "p1-b": "p1", "p2-a": "p2"}
+    patients = {"p1-a": "p1", "p1-b": "p1", "p2-a": "p2", "p3-a": "p3", "p3-b": "p3"}
+    splits = {"train": ["p1-a", "p1-b", "p2-a"], "test": ["p3-a", "p3-b"]}
     for case in patients:
         (real / "cases" / case).symlink_to((vertebrae / "cases" / "test-000").resolve())
     (real / "dataset.json").write_text((vertebrae / "dataset.json").read_text())
-    (real / "splits.json").write_text(
-        json.dumps({"splits": {"test": list(patients)}, "patients": patients, "hash": "h"})
-    )
+    (real / "splits.json").write_text(json.dumps({"splits": splits, "patients": patients, "hash": "h"}))
     fold = _fold(base, open_dataset(real), "p1", tmp_path / "fold")
     assert sorted(fold.splits["test"]) == ["p1-a", "p1-b"] and fold.splits["train"] == ["train-000", "p2-a"]
     assert fold.case("p1-b").ct().shape == (32, 32, 32)
+    last = _fold(base, open_dataset(real), "p3", tmp_path / "last")
+    assert sorted(last.splits["test"]) == ["p3-a", "p3-b"]
+    assert last.splits["train"] == ["train-000", "p1-a", "p1-b", "p2-a"]
 
 
-def test_folds_are_merged_over_their_cases():
-    one, two = comparison({"a": [20.0], "b": [18.0]}), comparison({"a": [22.0, 24.0], "b": [19.0, 20.0]})
-    renamed = {f"z{k}": row for k, row in enumerate(two.rows[0].scores.cases.values())}
-    two = replace(two, rows=(replace(two.rows[0], scores=replace(two.rows[0].scores, cases=renamed)), two.rows[1]))
-    found = merged([one, two], "real")
-    assert found.rows[0].mean("psnr") == pytest.approx(22) and found.data == "real"
+def test_a_real_case_is_brought_to_the_phantoms_voxels_in_the_same_place(vertebrae, tmp_path):
+    case = open_dataset(vertebrae).case("test-000")
+    for size in (16, 24):
+        coarser(case, tmp_path / str(size), size)
+        seen = open_case(tmp_path / str(size))
+        assert seen.grid.shape == (size,) * 3 and seen.ct().shape == (size,) * 3
+        np.testing.assert_allclose(seen.grid.corners_mm, case.grid.corners_mm, atol=1e-9)
+        assert seen.ct().mean() == pytest.approx(case.ct().mean(), abs=0.05)
+        assert seen.xrays().mean() == pytest.approx(case.xrays().mean(), rel=1e-5)
+        assert [b.size_mm for b in seen.beams] == [pytest.approx(b.size_mm) for b in case.beams]
+    halved = load_batch([case], views=case.views, size=16)
+    same = load_batch([open_case(tmp_path / "16")], views=case.views, size=16)
+    assert torch.allclose(halved.hu, same.hu, atol=0.51) and torch.allclose(halved.xrays, same.xrays, rtol=1e-5)
+
+
+def test_folds_are_merged_by_patient_since_a_patients_cases_are_not_independent():
+    one, two = comparison({"a": [20.0], "b": [18.0]}), comparison({"a": [22.0, 25.0], "b": [19.0, 20.0]})
+    found = merged({"p1": one, "p2": two}, "real")
+    assert found.rows[0].values("psnr") == {"p1": 20.0, "p2": 23.5} and found.data == "real"
+    assert found.count() == 2 and found.rows[0].mean("psnr") == pytest.approx(21.75)
+    lost = replace(two, rows=(replace(two.rows[0], scores=None, failure="no memory"), two.rows[1]))
+    found = merged({"p1": one, "p2": lost}, "real")
+    assert found.rows[0].scores.failed == {"p2": "no memory"} and list(found.rows[0].scores.cases) == ["p1"]
 
 
 def test_a_figure_without_its_data_must_say_so():

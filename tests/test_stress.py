@@ -1,6 +1,7 @@
 """Faults: what each does to the X-rays, that methods suffer from them, and what table and figure say."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import torch
 
 from raylift.data import store
 from raylift.errors import BadInput
+from raylift.experiments.material import make
+from raylift.experiments.spec import SIZES
 from raylift.geometry import preset_beam
 from raylift.models import sart
 from raylift.report.stress import as_csv, as_markdown, figure_of, rows_of, write_stress
@@ -97,3 +100,10 @@ def test_the_metal_is_titanium():
     from raylift.stress.faults import TITANIUM_HU
 
     assert pytest.approx(15780, rel=0.01) == TITANIUM_HU  # 0.766 cm2/g at 4.51 g/cm3 (NIST)
+
+
+def test_sart_stands_beside_nets_of_any_profile(tmp_path):
+    data = make("vertebra", tmp_path / "vertebrae", replace(SIZES["smoke"], voxels=16))
+    found = stress(["sart"], data, window=WINDOW, faults=("none", "angle"), count=1, device="cpu")
+    assert not any(trial.failed for trial in found.trials)
+    assert {t.severity: t.mean("psnr") for t in found.trials}[20.0] < found.trials[0].mean("psnr")

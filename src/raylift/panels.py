@@ -60,10 +60,11 @@ def skeletons(shots: Sequence[Shot]) -> tuple[list[Shot], list[str]]:
     return seen, [f"{shot.model_view}: {told}--no-bone leaves the picture as it is" for shot in shots]
 
 
-def averaged(picture: Float[np.ndarray, "rows cols"], rows: int, columns: int) -> Float[np.ndarray, "r c"]:
-    """The same outline in other pixels, each the mean of the area that it covers."""
-    down, across = _overlap(picture.shape[0], rows), _overlap(picture.shape[1], columns)
-    return (down @ picture.astype(np.float64) @ across.T).astype(np.float32)
+def averaged(values: Float[np.ndarray, "..."], *counts: int) -> Float[np.ndarray, "..."]:
+    """A picture or volume of the same outline in other pixels or voxels, each the mean of what it covers."""
+    for axis, count in enumerate(counts):
+        values = np.moveaxis(np.tensordot(_overlap(values.shape[axis], count), values, (1, axis)), 0, axis)
+    return values.astype(np.float32)
 
 
 def _overlap(old: int, new: int) -> Float[np.ndarray, "n o"]:

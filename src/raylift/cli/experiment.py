@@ -46,7 +46,7 @@ def experiment(
         command = f"raylift experiment {one.name} --size {size}"
         more = {"device": device, "tell": tell}
         if real is not None:
-            outcome = run_on_patients(one, size_of(size), out, real, **more)
+            outcome = run_on_patients(one, size_of(size), out, real, command=f"{command} --real DATASET", **more)
         else:
             outcome = run(one, size_of(size), out, clinical=clinical, roi=roi, data=given, command=command, **more)
         print(f"{clean(outcome.folder)}: {clean(outcome.finding)}")

@@ -22,6 +22,7 @@ from raylift.errors import BadInput, RayliftError, Stopped
 from raylift.evaluate import COLUMNS, Scores, judged
 from raylift.fit import check_fit
 from raylift.io.files import write_json
+from raylift.models.sart import fitted as fitted_sart
 from raylift.models.spec import Model
 from raylift.models.weights import describe, load_weights, read_model, sha256, weights_folder
 from raylift.reconstruct import device_of
@@ -183,7 +184,8 @@ def _baseline_rows(protocol: Protocol, runs: Path, size: int, seen: Sequence[tup
     sets = sorted(dict.fromkeys(seen), key=len) or [dataset.views]
     for views in sets[::-1]:
         label = SART if views == sets[-1] else f"{SART}-{'-'.join(views).lower()}"
-        sart, place = baselines.sart_model(dataset, size, views), runs / f"{label}-{size}"
+        sart = fitted_sart(size, dataset.size * dataset.spacing / size, dataset.profile, views)
+        place = runs / f"{label}-{size}"
         baselines.note_sart(sart, place)
         found.append(_baseline_row(label, sart, sart.build().eval(), protocol, place, None))
     mean, place = baselines.mean_model(dataset, size), runs / f"{MEAN}-{size}"

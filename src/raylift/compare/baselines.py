@@ -1,14 +1,12 @@
 """The two rows that each table has: SART, and the training set's mean volume, which looks at no X-ray."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from raylift import models
 from raylift.data import store
 from raylift.data.store import Dataset
 from raylift.errors import BadInput
@@ -16,7 +14,6 @@ from raylift.io.files import whole_folder, write_json
 from raylift.models.spec import Model
 from raylift.models.weights import describe, read_tensors, write_tensors
 from raylift.physics import Unit
-from raylift.types import View
 
 MEAN, SART = "mean", "sart"
 WIDEST = Unit((-1024.0, 3071.0))  # ours: holds what scanners measure, so nothing of the mean is clipped
@@ -46,14 +43,6 @@ def mean_model(dataset: Dataset, size: int) -> Model:
         target=WIDEST,
         profile=dataset.profile,
     )
-
-
-def sart_model(dataset: Dataset, size: int, views: tuple[View, ...]) -> Model:
-    """SART at this size, from these views."""
-    spacing = dataset.size * dataset.spacing / size
-    model = models.get(SART)
-    options = {**model.options, "size": size, "spacing": spacing}
-    return replace(model, size=size, spacing=spacing, options=options, profile=dataset.profile, views=views)
 
 
 def mean_net(dataset: Dataset, model: Model, folder: Path) -> MeanVolume:

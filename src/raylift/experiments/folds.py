@@ -2,17 +2,24 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from raylift.compare import Comparison, Row, compare
+from raylift.data import store
 from raylift.data.split import split_hash
-from raylift.data.store import Dataset, open_dataset
+from raylift.data.store import Case, Dataset, open_dataset
 from raylift.errors import BadInput
 from raylift.experiments.reduced import entrant_of
 from raylift.experiments.spec import WINDOW, Experiment, Size
 from raylift.io.files import write_json
+from raylift.panels import averaged
+from raylift.types import Grid, Volume
+
+WHOLE = 1e-6  # ours: what rounding may take from a voxel that is known as a whole
 
 
 def over_patients(
@@ -27,7 +34,8 @@ def over_patients(
 ) -> Comparison:
     """The experiment's rows over all real patients, each judged by nets that never saw that patient.
 
-    `real` is a prepared data set of the phantoms' profile. A training for each patient and row: hours; resumable.
+    `real` is a prepared data set of the phantoms' profile; patients of its test split are judged, and never trained on.
+    A training for each patient and row: hours; resumable.
     """
     dataset = open_dataset(real)
     if dataset.profile != phantoms.profile:
@@ -54,13 +62,16 @@ def over_patients(
                 tell=tell,
             )
         )
-    return merged(folds, f"{dataset.folder.name}, leave one of {len(patients)} patients out")
+    counted = f"{len(dataset.patients)} cases of {len(patients)} patients"
+    whole = f"{counted} of {dataset.folder.name}, one left out at a time"
+    return merged(dict(zip(patients, folds, strict=True)), whole)
 
 
 def _fold(phantoms: Dataset, real: Dataset, patient: str, folder: Path) -> Dataset:
-    """The data set that leaves `patient` out; its cases are links."""
+    """The data set that leaves `patient` out, and all of the real test split; its cases are links."""
     out = [case for case, whose in real.patients.items() if whose == patient]
-    rest = [case for case, whose in real.patients.items() if whose != patient]
+    kept = {patient} | {real.patients[case] for case in real.splits.get("test", ())}
+    rest = [case for case, whose in real.patients.items() if whose not in kept]
     splits = {"train": [*phantoms.splits["train"], *rest], "test": out}
     if "val" in phantoms.splits:
         splits["val"] = list(phantoms.splits["val"])
@@ -70,26 +81,50 @@ def _fold(phantoms: Dataset, real: Dataset, patient: str, folder: Path) -> Datas
     (folder / "cases").mkdir(parents=True, exist_ok=True)
     for base, names in ((phantoms, phantoms.patients), (real, real.patients)):
         for name in names:
-            link = folder / "cases" / name
-            if not link.is_symlink():
-                os.symlink((base.folder / "cases" / name).resolve(), link)
+            place = folder / "cases" / name
+            if base.size % phantoms.size and not place.is_dir():
+                coarser(base.case(name), place, phantoms.size)
+            elif not base.size % phantoms.size and not place.is_symlink():
+                os.symlink((base.folder / "cases" / name).resolve(), place)
     told = {"splits": splits, "patients": patients, "hash": split_hash(splits, patients, {})}
     write_json(folder / "splits.json", told)
     write_json(folder / "dataset.json", json.loads((phantoms.folder / "dataset.json").read_text(encoding="utf-8")))
     return open_dataset(folder)
 
 
-def merged(folds: Sequence[Comparison], data: str) -> Comparison:
-    """One comparison over the cases of all folds; a row that failed in one fold has that fold's cases as failed."""
-    rows = [_merged_row([fold.rows[k] for fold in folds]) for k in range(len(folds[0].rows))]
-    return replace(folds[0], data=data, split="all patients", split_hash=f"{len(folds)} folds", rows=tuple(rows))
+def coarser(case: Case, folder: Path, size: int) -> None:
+    """Write `case` at `size` voxels and pixels a side, each the mean of what it covers; no source, no labels."""
+    valid = case.valid()
+    spacing = tuple(np.multiply(case.grid.spacing_mm, case.grid.shape) / size)
+    grid = Grid.canonical((size,) * 3, spacing, tuple(case.grid.centre_mm))
+    store.write_case(
+        folder,
+        patient=case.patient,
+        ct=Volume(hu=averaged(np.asarray(case.ct(), np.float32), size, size, size), grid=grid, source=case.id),
+        xrays=np.stack([averaged(xray, size, size) for xray in case.xrays()]),
+        beams={view: beam.resized(size, size) for view, beam in zip(case.views, case.beams, strict=True)},
+        valid=None if valid is None else averaged(valid.astype(np.float32), size, size, size) > 1 - WHOLE,
+    )
 
 
-def _merged_row(parts: Sequence[Row]) -> Row:
-    whole = [part for part in parts if part.scores is not None]
+def merged(folds: Mapping[str, Comparison], data: str) -> Comparison:
+    """One comparison of all folds, patient by patient: a value is the mean over a patient's cases, which are no
+    independent ones. A row that failed in a fold has that patient as failed.
+    """
+    first, *_ = folds.values()
+    rows = [_merged_row({patient: fold.rows[k] for patient, fold in folds.items()}) for k in range(len(first.rows))]
+    return replace(first, data=data, split="all patients", split_hash=f"{len(folds)} folds", rows=tuple(rows))
+
+
+def _merged_row(parts: Mapping[str, Row]) -> Row:
+    whole = [part for part in parts.values() if part.scores is not None]
     if not whole:
-        return parts[0]
-    failed = {f"fold {k}": part.failure or "failed" for k, part in enumerate(parts) if part.scores is None}
-    cases = {case: row for part in whole for case, row in part.scores.cases.items()}
+        return next(iter(parts.values()))
+    failed = {patient: part.failure or "failed" for patient, part in parts.items() if part.scores is None}
     failed |= {case: reason for part in whole for case, reason in part.scores.failed.items()}
-    return replace(whole[0], scores=replace(whole[0].scores, cases=cases, failed=failed), run="fold-*/" + whole[0].run)
+    means = {
+        patient: {metric: part.mean(metric) for metric in part.scores.columns}
+        for patient, part in parts.items()
+        if part.scores is not None and part.scores.cases
+    }
+    return replace(whole[0], scores=replace(whole[0].scores, cases=means, failed=failed), run="fold-*/" + whole[0].run)

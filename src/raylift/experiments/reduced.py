@@ -41,18 +41,19 @@ def options_of(model: Model, size: Size) -> dict[str, Any]:
     return options
 
 
-def recipe_of(model: Model, size: Size) -> Recipe:
-    """One way of training for all: Adam, a cosine, the same updates; losses and first weights are the model's own.
+def recipe_of(variant: Variant, size: Size) -> Recipe:
+    """One way of training for all: Adam, a cosine, the same updates; losses and first weights are the row's own, and
+    the rate where it names one.
 
-    At the paper's size it is the model's own recipe.
+    At the paper's size it is the row's own recipe.
     """
-    own = model.recipe
+    own = variant.recipe or models.get(variant.model).recipe
     if size.widths == "full":
         return own
     return Recipe(
         losses=own.losses,
         loss_options=own.loss_options,
-        lr=size.lr,
+        lr=variant.lr or size.lr,
         betas=own.betas,
         schedule="cosine",
         epoch_steps=max(1, size.steps // 10),  # ours: ten looks at the validation cases
@@ -82,11 +83,12 @@ def entrant_of(variant: Variant, dataset: Dataset, size: Size) -> Entrant:
         profile=dataset.profile,
         target=target,
     )
-    return Entrant(label=variant.name, model=small, recipe=recipe_of(model, size))
+    return Entrant(label=variant.name, model=small, recipe=recipe_of(variant, size))
 
 
 def widths_of(variant: Variant, size: Size) -> Mapping[str, Any]:
     """What the copy has otherwise than the paper's net, for a page."""
     model = models.get(variant.model)
-    own = options_of(model, size)
-    return {key: value for key, value in own.items() if value != model.options.get(key)}
+    own = {**options_of(model, size), **variant.options}
+    rate = {} if variant.lr is None or size.widths == "full" else {"lr": f"{variant.lr:g}"}
+    return {**{key: value for key, value in own.items() if value != model.options.get(key)}, **rate}

@@ -17,7 +17,7 @@ from raylift.experiments import material
 from raylift.experiments.context import Context
 from raylift.experiments.folds import over_patients
 from raylift.experiments.reduced import entrant_of, widths_of
-from raylift.experiments.spec import WINDOW, Experiment, Order, Size
+from raylift.experiments.spec import WINDOW, Experiment, Order, Size, Variant
 from raylift.io.files import write_json
 from raylift.report.comparison import p_text, write_comparison
 from raylift.report.experiment import Page, Picture, write_overview, write_page
@@ -87,20 +87,9 @@ def run(
     more = {"clinical": clinical, "roi": roi, "other_data": lambda kind: data_of(kind, room, size, tell, data)}
     context = _context(experiment, size, room, opened, comparisons, **more)
     pictures = [picture for draw in experiment.draw for picture in _drawn(draw, context)]
-    held = tuple(judged(order, context.comparison) for order in experiment.claims)
-    seconds = perf_counter() - begun
-    write_comparison(context.comparison, place)
-    trained = sum(trained_seconds(room / kind / "runs", entrants) for kind, entrants in chosen.items())
-    about = _about(experiment, size, opened[experiment.data], command, (trained, seconds))
-    write_page(
-        Page(experiment=experiment.name, about=about, held=held, pictures=tuple(pictures)), context.comparison, place
-    )
-    failed = tuple(row.label for row in context.comparison.rows if row.scores is None or row.scores.failed)
-    finding = context.comparison.finding()
-    outcome = Outcome(name=experiment.name, folder=place, finding=finding, held=held, failed=failed, seconds=seconds)
-    write_json(place / "outcome.json", {**asdict(outcome), "folder": place.name, "of": about["experiment"]})
-    write_overview(room)
-    return outcome
+    trained = sum(trained_seconds(room / kind / "runs", variants) for kind, variants in groups.items())
+    about = _about(experiment, size, opened[experiment.data], command, (trained, perf_counter() - begun))
+    return _written(experiment, context.comparison, place, about, pictures, begun)
 
 
 def run_on_patients(
@@ -110,21 +99,46 @@ def run_on_patients(
     real: Path,
     *,
     device: str | None = None,
+    command: str = "",
     tell: Callable[[str], None] = lambda text: None,
 ) -> Outcome:
     """The experiment's table over the patients of `real`, one left out at a time, in `out`/<size>/<name>-patients."""
     begun = perf_counter()
     room = out / size.name
-    place = room / f"{experiment.name}-patients"
+    name = f"{experiment.name}-patients"
     size = material.size_for(experiment.data, size)
     phantoms = data_of(experiment.data, room, size, tell)
-    found = over_patients(experiment, size, phantoms, real, place, device=device, tell=tell)
-    write_comparison(found, place)
+    found = over_patients(experiment, size, phantoms, real, room / name, device=device, tell=tell)
+    trained = sum(trained_seconds(runs, experiment.rows) for runs in (room / name).glob("fold-*/runs"))
+    about = _about(experiment, size, phantoms, command, (trained, perf_counter() - begun))
+    about["data"] = f"{found.data}; trained on {about['data']}, and on the other patients"
+    return _written(experiment, found, room / name, about, (), begun)
+
+
+def _written(
+    experiment: Experiment,
+    found: Comparison,
+    place: Path,
+    about: Mapping[str, str],
+    pictures: Sequence[Picture],
+    begun: float,
+) -> Outcome:
+    """The page in `place`, its tables and outcome.json, and the overview beside it."""
     held = tuple(judged(order, found) for order in experiment.claims)
+    write_comparison(found, place)
+    write_page(Page(experiment=place.name, about=about, held=held, pictures=tuple(pictures)), found, place)
     failed = tuple(row.label for row in found.rows if row.scores is None or row.scores.failed)
-    seconds = perf_counter() - begun
-    name = f"{experiment.name}-patients"
-    return Outcome(name=name, folder=place, finding=found.finding(), held=held, failed=failed, seconds=seconds)
+    outcome = Outcome(
+        name=place.name,
+        folder=place,
+        finding=found.finding(),
+        held=held,
+        failed=failed,
+        seconds=perf_counter() - begun,
+    )
+    write_json(place / "outcome.json", {**asdict(outcome), "folder": place.name, "of": about["experiment"]})
+    write_overview(place.parent)
+    return outcome
 
 
 def _groups(experiment: Experiment) -> dict[str, list]:
@@ -231,9 +245,9 @@ def expected_seconds(
     return total
 
 
-def trained_seconds(runs: Path, entrants: Sequence[Entrant]) -> float:
-    """How long the updates of these runs took, by their logs."""
-    rows = [row for one in entrants for row in read_log(runs / one.label)]
+def trained_seconds(runs: Path, variants: Sequence[Variant]) -> float:
+    """How long the updates of these rows' runs took, by their logs."""
+    rows = [row for one in variants for row in read_log(runs / one.name)]
     return sum(row["seconds"] for row in rows if row["kind"] == "step")
 
 

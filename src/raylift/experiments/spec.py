@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from raylift.models.spec import Recipe
 from raylift.report.experiment import Picture
 
 WINDOW = (-1024.0, 1476.0)  # physics.CHEST_WINDOW: every paper's numbers are judged within it here
@@ -14,12 +15,18 @@ Draw = Callable[..., Sequence[Picture]]  # of a `context.Context`
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A row: a model, under its own name or another, with other options or losses, on the data or on other data."""
+    """A row: a model, under its own name or another, with other options or losses, on the data or on other data.
+
+    `recipe` takes the place of the model's own; of it the reduced sizes take the losses and the first weights. `lr` is
+    theirs alone.
+    """
 
     model: str
     label: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     data: str = ""  # "": the experiment's
+    recipe: Recipe | None = None
+    lr: float | None = None  # None: the size's
 
     @property
     def name(self) -> str:
@@ -74,8 +81,8 @@ class Size:
             return f"size {self.name}: {self.voxels}³ voxels, the papers' nets, each trained by its own recipe"
         return (
             f"size {self.name}: {self.voxels}³ voxels, nets reduced ({self.widths}), {self.steps} updates of "
-            f"{self.batch} by Adam at {self.lr:g} (cosine) for all alike, each with its own losses; {self.train} "
-            f"phantoms to train on, {self.val} to choose the weights by, {self.test} to judge"
+            f"{self.batch} by Adam at {self.lr:g} (cosine) where a row names no other rate, each with its own losses; "
+            f"{self.train} phantoms to train on, {self.val} to choose the weights by, {self.test} to judge"
         )
 
 

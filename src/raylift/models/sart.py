@@ -5,6 +5,9 @@
 Andersen and Kak 1984; weighted by the current estimate (ours). Nothing is learned.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -50,3 +53,9 @@ MODEL = Model(
     consistent=True,
     choices=("Each step is weighted by the current estimate, so that nothing is put where a ray met only air.",),
 )
+
+
+def fitted(size: int, spacing: float, profile: str, views: Sequence[View]) -> Model:
+    """SART of these views for any kind of data: having learned none, it fits all. `spacing` in mm."""
+    options = {**MODEL.options, "size": size, "spacing": spacing}
+    return replace(MODEL, size=size, spacing=spacing, options=options, profile=profile, views=tuple(views))

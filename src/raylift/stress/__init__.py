@@ -25,6 +25,7 @@ from raylift.estimate import infer
 from raylift.evaluate import summarised, value
 from raylift.fit import check_fit
 from raylift.geometry import canonical
+from raylift.models import sart
 from raylift.models.spec import Model
 from raylift.physics import hu_to_mu
 from raylift.projector import project
@@ -183,8 +184,10 @@ class Subject:
 
 
 def _subject(method: str | PathLike, dataset: Dataset, window: tuple[float, float], device: torch.device) -> Subject:
-    """The method of a name or a run's folder."""
+    """The method of a name or a run's folder; SART fits any data."""
     model, folder = find_model(method)
+    if model.name == sart.MODEL.name:
+        model = sart.fitted(dataset.size, dataset.spacing, dataset.profile, dataset.views)
     check_fit(model, dataset)
     name = model.name if folder is None else Path(method).name
     net = load_net(model, folder).to(device)
