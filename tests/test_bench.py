@@ -12,7 +12,7 @@ import pytest
 import torch
 
 BENCH = Path(__file__).parents[1] / "bench"
-OWN = ("measure", "training", "inference", "prepare", "memory")
+OWN = ("measure", "training", "inference", "prepare", "memory", "example")
 
 
 @pytest.fixture
@@ -167,3 +167,14 @@ def test_a_layout_changes_strides_and_no_value(bench):
     assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
     measure.lay_out(net.parameters(), "contiguous")
     assert net[0].weight.is_contiguous()
+
+
+def test_the_shipped_case_is_judged_against_its_true_ct(bench):
+    from raylift import io, models
+    from raylift.geometry import canonical
+
+    example = bench("example")
+    ((name, consistent, psnr, *_),) = example.rows(
+        canonical(io.read_ct(example.CASE / "ct.nii.gz")), [models.get("sart")]
+    )
+    assert (name, consistent) == ("sart", "yes") and 17 < float(psnr) < 20
