@@ -371,7 +371,8 @@ def compare(case: str, count: int, tilt: float, names: list[str], rounds: int, t
         print(f"{case} {count} {pose:9s} {name:12s} {job:8s} {ms:10.1f} ms   x {ratio:7.2f}   +{extra:6.0f} MB")
     copy_and_images = (math.prod(CASES[case][0]) + count * CASES[case][1] ** 2) * 4 / 2**20
     print(
-        f"   raylift's memory over the volume: {extras['raylift', 'forward'] / copy_and_images:.2f} of a copy and images"
+        f"   raylift's memory over the volume: "
+        f"{extras['raylift', 'forward'] / copy_and_images:.2f} of a copy and images"
     )
     for process, _ in running.values():
         process.stdin.close()

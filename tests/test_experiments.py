@@ -194,6 +194,7 @@ def test_folds_are_merged_by_patient_since_a_patients_cases_are_not_independent(
     found = merged({"p1": one, "p2": two}, "real")
     assert found.rows[0].values("psnr") == {"p1": 20.0, "p2": 23.5} and found.data == "real"
     assert found.count() == 2 and found.rows[0].mean("psnr") == pytest.approx(21.75)
+    assert "2 patients" in found.header() and "cases" not in found.header()
     lost = replace(two, rows=(replace(two.rows[0], scores=None, failure="no memory"), two.rows[1]))
     found = merged({"p1": one, "p2": lost}, "real")
     assert found.rows[0].scores.failed == {"p2": "no memory"} and list(found.rows[0].scores.cases) == ["p1"]

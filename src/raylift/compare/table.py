@@ -52,6 +52,7 @@ class Comparison:
     columns: tuple[str, ...]
     reference: str  # a row's title
     rows: tuple[Row, ...]
+    each: str = "case"  # what a value is of; a "patient" where a patient's cases were averaged first
 
     def count(self) -> int:
         """How many cases the fullest row has."""
@@ -74,7 +75,7 @@ class Comparison:
         if None in sart.values() or not sart or not best:
             return "Nothing can be said against SART: there is no row of a network, or none of SART."
         least = next(row.mean(FIRST) for row in self.rows if row.label == SART)
-        cases = f"{self.count()} case{'s' * (self.count() != 1)}"
+        cases = f"{self.count()} {self.each}{'s' * (self.count() != 1)}"
         told = ", ".join(f"{' and '.join(views)} {value:.2f} dB" for views, value in sart.items())
         what = (
             f"SART of the same views ({told}; mean volume PSNR of {cases}, each net as it stands best, refined or not)"
@@ -103,14 +104,15 @@ class Comparison:
         cubes = ", ".join(f"{size}³ voxels of {spacing:g} mm" for size, spacing in sizes)
         few = self.count() < FEWEST_FOR_INTERVAL
         tests = (
-            f"fewer than {FEWEST_FOR_INTERVAL} cases: every value is shown, and no interval and no p"
+            f"fewer than {FEWEST_FOR_INTERVAL} {self.each}s: every value is shown, and no interval and no p"
             if few
-            else "95 % bootstrap interval of the mean; p of Wilcoxon's signed-rank test, paired by case, against "
-            f"{self.reference}, two-sided, Holm-corrected over the rows of a column"
+            else "95 % bootstrap interval of the mean; p of Wilcoxon's signed-rank test, "
+            f"paired by {self.each}, against {self.reference}, two-sided, Holm-corrected over the rows of a column"
         )
         return (
-            f"{self.data} (profile {self.profile}), split {self.split} ({self.split_hash}), {self.count()} cases, "
-            f"failed {failed}; {cubes}; window {low:g} to {high:g} HU; {definitions(self.columns)}; {tests}; GMAC are "
+            f"{self.data} (profile {self.profile}), split {self.split} ({self.split_hash}), "
+            f"{self.count()} {self.each}s, failed {failed}; {cubes}; window {low:g} to {high:g} HU; "
+            f"{definitions(self.columns)}; {tests}; GMAC are "
             "true multiply-accumulates of one volume; seconds and MiB are of one volume on this machine"
         )
 

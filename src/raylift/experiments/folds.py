@@ -113,7 +113,8 @@ def merged(folds: Mapping[str, Comparison], data: str) -> Comparison:
     """
     first, *_ = folds.values()
     rows = [_merged_row({patient: fold.rows[k] for patient, fold in folds.items()}) for k in range(len(first.rows))]
-    return replace(first, data=data, split="all patients", split_hash=f"{len(folds)} folds", rows=tuple(rows))
+    split_hash = f"{len(folds)} folds"
+    return replace(first, data=data, split="all patients", split_hash=split_hash, rows=tuple(rows), each="patient")
 
 
 def _merged_row(parts: Mapping[str, Row]) -> Row:

@@ -110,7 +110,7 @@ def run_on_patients(
     phantoms = data_of(experiment.data, room, size, tell)
     found = over_patients(experiment, size, phantoms, real, room / name, device=device, tell=tell)
     trained = sum(trained_seconds(runs, experiment.rows) for runs in (room / name).glob("fold-*/runs"))
-    about = _about(experiment, size, phantoms, command, (trained, perf_counter() - begun))
+    about = _about(experiment, replace(size, test=0), phantoms, command, (trained, perf_counter() - begun))
     about["data"] = f"{found.data}; trained on {about['data']}, and on the other patients"
     return _written(experiment, found, room / name, about, (), begun)
 

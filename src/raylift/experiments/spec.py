@@ -82,7 +82,8 @@ class Size:
         return (
             f"size {self.name}: {self.voxels}³ voxels, nets reduced ({self.widths}), {self.steps} updates of "
             f"{self.batch} by Adam at {self.lr:g} (cosine) where a row names no other rate, each with its own losses; "
-            f"{self.train} phantoms to train on, {self.val} to choose the weights by, {self.test} to judge"
+            f"{self.train} phantoms to train on, {self.val} to choose the weights by"
+            + (f", {self.test} to judge" if self.test else "")
         )
 
 
