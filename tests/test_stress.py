@@ -13,7 +13,7 @@ from raylift.experiments.material import make
 from raylift.experiments.spec import SIZES
 from raylift.geometry import preset_beam
 from raylift.models import sart
-from raylift.report.stress import as_csv, as_markdown, figure_of, rows_of, write_stress
+from raylift.report.stress import along, as_csv, as_markdown, figure_of, rows_of, write_stress
 from raylift.stress import FAULTS, exposed, stress
 from raylift.stress.faults import turned
 from raylift.types import View
@@ -74,7 +74,9 @@ def test_noise_is_the_same_for_the_same_seed(case):
 
 
 def test_methods_lose_by_faults_and_the_table_says_how_much(balls, tmp_path):
-    found = stress(["sart"], balls, window=WINDOW, faults=("none", "angle", "swapped", "spacing"), device="cpu")
+    found = stress(
+        ["sart"], balls, window=WINDOW, faults=("none", "angle", "swapped", "spacing", "noise"), device="cpu"
+    )
     means = {(t.fault, t.severity): t.mean("psnr") for t in found.trials}
     assert means["spacing", 0.3] < means["none", 0.0] and means["spacing", -0.3] < means["none", 0.0]
     assert all(len(t.cases) == 2 and not t.failed for t in found.trials)
@@ -82,6 +84,8 @@ def test_methods_lose_by_faults_and_the_table_says_how_much(balls, tmp_path):
     assert titles[1] == "sart, refined" and rows[0][0] == "none" and "(" not in rows[0][1] and "(" in rows[-1][1]
     assert "other anatomy" in as_markdown(found)
     assert len(list(csv.DictReader(as_csv(found).splitlines()))) == 2 * len(found.trials)
+    assert [t.label for t in along(found, "sart", True, "spacing")] == ["-0.3", "-0.1", "", "0.1", "0.3"]
+    assert [t.severity for t in along(found, "sart", True, "noise")] == [0.0, 1e5, 1e4, 1e3]
     assert figure_of(found)[:4] == b"\x89PNG"
     write_stress(found, tmp_path / "out")
     assert len(list((tmp_path / "out").iterdir())) == 4

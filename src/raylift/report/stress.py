@@ -108,18 +108,25 @@ def figure_of(found: Stress, metric: str = "psnr") -> bytes:
     return png(figure)
 
 
+def along(found: Stress, method: str, refined: bool, fault: str) -> list[Trial]:
+    """The method's trials without a fault and under this one, from mild to severe, or from the least to the greatest
+    where severities have signs.
+    """
+    chosen = [t for t in found.trials if (t.method, t.refined) == (method, refined)]
+    base, points = ([t for t in chosen if t.fault == name] for name in ("none", fault))
+    below = sum(t.severity < 0 for t in points)
+    return [*points[:below], *base, *points[below:]]
+
+
 def _panel(panel, found: Stress, fault: str, metric: str) -> None:
     methods = list(dict.fromkeys(t.method for t in found.trials))
     for k, method in enumerate(methods):
         for refined in (False, True):
-            chosen = [t for t in found.trials if (t.method, t.refined) == (method, refined)]
-            base = [t for t in chosen if t.fault == "none"]
-            points = [t for t in chosen if t.fault == fault and t.mean(metric) is not None]
-            if not points:
+            spots = [t for t in along(found, method, refined, fault) if t.mean(metric) is not None]
+            if all(t.fault == "none" for t in spots):
                 continue
-            spots = sorted(points, key=lambda t: t.severity)
-            labels = ["none", *(t.label or "yes" for t in spots)] if base else [t.label for t in spots]
-            values = [*(t.mean(metric) for t in base), *(t.mean(metric) for t in spots)]
+            labels = ["none" if t.fault == "none" else t.label or "yes" for t in spots]
+            values = [t.mean(metric) for t in spots]
             name = f"{method}{', refined' if refined else ''}"
             style = {"color": COLOURS[k % len(COLOURS)], "ls": "-" if refined else "--", "marker": "o", "ms": 3}
             panel.plot(labels, values, label=name, **style)
