@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from raylift.models import sart
 from raylift.physics import hu_to_mu
 from raylift.projector import project
 from raylift.report.assess import page, quantity_rows, study_section, write_assessment, write_study
+from raylift.report.known import known
 from raylift.segment.measure import measure_all
 from raylift.segment.quantities import doubts
 from raylift.segment.vertebrae import Vertebrae, as_volume, from_label_map
@@ -65,6 +67,22 @@ def test_true_and_reconstructed_stand_side_by_side(ct, result, tmp_path):
     assert names == {"assess.json", "assess.html", "chest.png", "labels.nii.gz", "labels-truth.nii.gz"}
     labels = io.read_ct(tmp_path / "out" / "labels.nii.gz")
     assert set(np.unique(labels.hu)) <= set(range(7))
+
+
+def test_the_page_says_what_its_numbers_are_worth_and_took(ct, tmp_path):
+    """Errors on phantoms as docs/assessment.md has them, seconds and memory."""
+    found = assess(ct)
+    write_assessment(found, tmp_path / "out")
+    html = (tmp_path / "out" / "assess.html").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "docs" / "assessment.md").read_text(encoding="utf-8")
+    assert set(known("chest")) == {"volumes", "agreement"}
+    for part in known("chest").values():
+        assert part["caption"].replace("'", "&#39;") in html
+        for row in part["rows"]:
+            assert f"| {' | '.join(row)} |" in text, row
+            assert all(cell.replace("'", "&#39;") in html for cell in row)
+    assert found.record["runtime_s"] > 0 and "the process&#39;s memory, MiB" in html
+    assert found.record["memory_mib"] is None or found.record["memory_mib"] > 50
 
 
 def test_the_page_takes_a_section_more():

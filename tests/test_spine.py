@@ -1,7 +1,9 @@
 """Spines: labels in every numbering, places from two X-rays, stitching, measuring, comparing, and the command."""
 
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from raylift import DISCLAIMER, cli, io, models
 from raylift.data.phantom import spine, vertebra
 from raylift.errors import BadInput
 from raylift.geometry import canonical, chest_view, parallel_beam
+from raylift.report.known import known
+from raylift.report.spine_errors import error_cells, table
 from raylift.segment.column import from_bone
 from raylift.segment.measure import angles, measure, measure_all
 from raylift.segment.stitch import piece, stitch
@@ -301,6 +305,33 @@ def test_the_command_composes_and_compares(files, tmp_path, capsys):
         assert (out / name).stat().st_size > 100, name
     assert cli.main(["spine", str(ct), "--places", str(out / "places.json"), "-o", str(tmp_path / "no")]) == 2
     assert "two of them" in capsys.readouterr().err and not (tmp_path / "no").exists()
+
+
+def test_the_document_has_the_errors_that_the_page_has():
+    """Both read what bench/spine.py left."""
+    text = (Path(__file__).parents[1] / "docs" / "spine.md").read_text(encoding="utf-8")
+    rows = table(known("spine"))
+    assert len(rows) == 10 and {len(row) for row in rows} == {4}
+    for row in rows:
+        assert f"| {' | '.join(row)} |" in text, row
+
+
+def test_errors_are_told_with_two_digits_that_count():
+    told = {"mean_abs": 0.304, "max_abs": 12.4, "n": 3}
+    way = {"errors": {"cobb_deg": told, "wedge_deg": told | {"n": 60}}, "measured": 60, "asked": 68, "dice": 0.905}
+    cells = error_cells({"phantoms": 4, "ways": {"a": way}})
+    assert cells["cobb_deg"] == ["0.30, 12 (3 of 4)"] and cells["wedge_deg"] == ["0.30, 12"]
+    assert cells["lordosis_deg"] == ["–"]
+
+
+def test_a_runs_folder_is_not_told(phantom, truth, generator, monkeypatch):
+    """Only its name: where it lies is nobody's business."""
+    model = models.get("ear").with_settings({"size": "32", "widths": "4,4,8"})
+    room = sys.modules["raylift.spine.compose"]
+    monkeypatch.setattr(room, "_model", lambda name, device: (model, model.build(generator).eval()))
+    found = study(phantom.volume, truth, model="/home/me/runs/ear-7", levels=["L1"])
+    assert found.vertebrae.how == "composed of single vertebrae by ear-7"
+    assert "/home/me" not in json.dumps(found.manifest)
 
 
 def test_measured_names_how_it_was_made(truth):

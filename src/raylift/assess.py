@@ -1,6 +1,7 @@
 """From the volume to the answer: the lungs and the air beside them in a CT, beside the true ones, and over a study."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -31,7 +32,8 @@ FINEST_MM = 1.6  # X-Recon's grid; finer voxels add minutes and no millilitres
 COARSEST_MM = 5.0  # ours: coarser voxels have no pleura
 LIMITS = (
     "Fluid, consolidated or collapsed lung and masses at the wall count as wall: lung volumes leave them out.",
-    "Less than 5 ml of air beside a lung is not reported; bullae at the wall can be taken for it.",
+    "Less than 5 ml of air beside a lung is not reported, and less than 20 ml may be missed; bullae at the wall can be "
+    "taken for it.",
 )
 
 
@@ -132,8 +134,18 @@ def assess(
         vertebrae = vertebrae_of(ct if true_ct is None else true_ct, labels, **known)
         spine = spine_of(ct, vertebrae, model=model if truth is None else model or "assessed CT")
         record["spine"] = told(spine)
-    record["runtime_s"] = round(perf_counter() - begun, 2)
+    record |= {"runtime_s": round(perf_counter() - begun, 2), "memory_mib": most_memory_mib()}
     return Assessment(ct=volume, chest=chest, truth=true, true_chest=true_chest, record=record, spine=spine)
+
+
+def most_memory_mib() -> float | None:
+    """The most memory that this process has held so far, MiB; None where the system does not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(most / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
 def _record(chest: Chest, filled: np.ndarray | None) -> dict[str, Any]:

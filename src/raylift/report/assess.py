@@ -16,6 +16,7 @@ from raylift.report.overlay import overlay
 from raylift.report.plots import agreement as agreement_plot
 from raylift.report.sections import Section, Table
 from raylift.report.sections_spine import spine_section
+from raylift.report.sections_worth import worth_section
 from raylift.report.spine import angle_rows
 from raylift.segment.chest import LABELS, Chest
 from raylift.segment.quantities import doubts, quantities
@@ -120,7 +121,11 @@ def chest_section(found: Assessment) -> Section:
     return Section(title="Lungs and pneumothorax", notes=notes, pictures={"chest.png": overlay(rows)}, tables=tables)
 
 
-SECTIONS: list[Callable[[Assessment], Section | None]] = [chest_section, spine_section]  # a function a part of the page
+SECTIONS: list[Callable[[Assessment], Section | None]] = [
+    chest_section,
+    spine_section,
+    worth_section,
+]  # the page's parts
 
 
 def _heads(found: Assessment) -> list[str]:

@@ -17,6 +17,8 @@ BRIDGE_MM = 4.0  # ours: half the width of what may join two parts
 CORE_SHARE = 0.3  # ours: of a part that is left without its outer 4 mm
 CORE_ML = 0.5  # ours
 GAS_HU = -930.0  # ours: a small pocket of the lower half that is as light as this is bowel
+OPEN_CM2 = 1.2  # ours: gas open to lung over more is the chest's; leaks to bowel had 0.6 or less, pockets 1.9 or more
+BELOW_MM = 20.0  # ours: pockets end within 5 mm of the lungs' lower end, gas behind a leak 38 mm below it
 COLLAPSED_ML = 100.0  # ours: free air in the upper chest with no lung in it
 BACK_SHARE = 0.72  # ours: lungs reach that far from the front to the back of the body; bowel seldom does
 SIDE_SHARE = 0.12  # ours: a smaller part is no second lung
@@ -25,7 +27,11 @@ GAPS_MM = 6.0  # ours: vessels as wide as twice this belong to the lung
 
 
 def chest_air(hu: np.ndarray, smooth: np.ndarray, body: np.ndarray, cut: float, spacing: float) -> np.ndarray:
-    """The air in the lungs and around them, bool; empty where there is none. Bowel that touches is cut off."""
+    """The air in the lungs and around them, bool; empty where there is none. Bowel that touches is cut off.
+
+    The diaphragm divides bowel from lung, and only a leak can join them; gas that is wide open to lung, and not far
+    below all of it, is a pocket of the chest, narrowed by something else, mostly the heart.
+    """
     air = body & (hu < cut)
     lungs, bowel = _cores(shrunk(air, BRIDGE_MM, spacing), smooth, body, spacing**3 / 1000)
     if not lungs.any():
@@ -33,10 +39,22 @@ def chest_air(hu: np.ndarray, smooth: np.ndarray, body: np.ndarray, cut: float, 
     whole, _ = ndimage.label(air)
     kept = np.isin(whole, np.unique(whole[lungs])) & air
     if (bowel & kept).any():
-        markers = lungs + np.where(bowel & kept, 2, 0)
+        markers, _ = parts(bowel & kept)
+        markers[markers > 0] += 1
+        markers[lungs] = 1
         box = box_of(kept)
-        kept[box] = watershed(np.zeros(kept[box].shape, np.uint8), markers[box], mask=kept[box]) == 1
+        basins = watershed(np.zeros(kept[box].shape, np.uint8), markers[box], mask=kept[box])
+        kept[box] = np.isin(basins, [1, *_pockets(markers[box], basins, spacing)])
     return kept
+
+
+def _pockets(cores: np.ndarray, basins: np.ndarray, spacing: float) -> list[int]:
+    """The numbers of those parts that are not bowel: wide open to lung, number 1, and not below it."""
+    lung = basins == 1
+    beside = ndimage.binary_dilation(lung) & ~lung
+    faces = np.bincount(basins[beside], minlength=cores.max() + 1) * spacing**2 / 100
+    bottom = _reach(cores == 1)[1] + BELOW_MM / spacing
+    return [int(k) for k in np.flatnonzero(faces > OPEN_CM2) if k > 1 and _reach(cores == k)[1] < bottom]
 
 
 def _cores(cores: np.ndarray, smooth: np.ndarray, body: np.ndarray, voxel_ml: float) -> tuple[np.ndarray, np.ndarray]:

@@ -157,7 +157,7 @@ def _model(name: str, device: str | None) -> tuple[Model, torch.nn.Module]:
 
 
 def _composed(pieces: Sequence[Piece], places: dict[str, Place], model: str) -> Vertebrae:
-    found = stitch(pieces, how=f"composed of single vertebrae by {model}")
+    found = stitch(pieces, how=f"composed of single vertebrae by {Path(model).name}")  # a run's folder lies anywhere
     found.confidence.update({level: 1.0 for level in found.levels if level in places})
     return found
 
