@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from raylift import io
 from raylift.data.phantom.torso import torso
-from raylift.data.prepare import alike, body, check, gates, profiles, resample, steps
+from raylift.data.prepare import alike, body, check, gates, morphology, profiles, resample, steps
 from raylift.geometry import canonical
 from raylift.types import Grid, Volume
 
@@ -128,6 +128,35 @@ def test_another_kernel_is_the_same_scan_and_another_patient_is_not(chest):
     assert same["a"] == same["b"] == same["d"] != same["c"]
     told = alike.same_scans(content, looks, set(scans))
     assert len(set(told.values())) == 4  # patients.csv knows better
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_shifted_masks_are_what_filters_make(share):
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).random((20, 31, 40)), 1.0)
+    mask = noise < np.quantile(noise, share)  # it reaches the array's borders
+    for edges, neighbours in ((True, 2), (False, 1)):
+        ball = ndimage.generate_binary_structure(3, neighbours)
+        small = ndimage.binary_erosion(mask, ball, border_value=1)
+        np.testing.assert_array_equal(morphology.eroded(mask, edges=edges), small)
+        np.testing.assert_array_equal(morphology.dilated(mask, edges=edges), ndimage.binary_dilation(mask, ball))
+    ball = ndimage.generate_binary_structure(3, 2)
+    opened = ndimage.binary_dilation(ndimage.binary_erosion(mask, ball, border_value=1), ball)
+    np.testing.assert_array_equal(morphology.opened(mask), opened)
+    np.testing.assert_array_equal(morphology.filled(mask), [ndimage.binary_fill_holes(plane) for plane in mask])
+
+
+def test_a_coarse_voxel_is_the_mean_of_eight_and_lies_between_them():
+    hu = np.random.default_rng(0).integers(-1024, 3000, (6, 8, 10)).astype(np.int16)
+    small = body.coarse(Volume(hu=hu, grid=Grid.canonical(hu.shape, 1.5, (1.0, 2.0, 3.0))))
+    np.testing.assert_allclose(small.hu, hu.reshape(3, 2, 4, 2, 5, 2).mean((1, 3, 5)))
+    np.testing.assert_allclose(small.grid.affine, Grid.canonical((3, 4, 5), 3.0, (1.0, 2.0, 3.0)).affine)
+    np.testing.assert_array_equal(body.fine(small.hu)[1::2, ::2, 1::2], small.hu)
+
+
+def test_the_hash_of_a_scan_is_of_its_whole_hu_whatever_type_they_have(chest):
+    padded = replace(chest, hu=np.where(chest.hu <= -990, -2000, chest.hu).astype(np.float32))
+    clipped = replace(chest, hu=np.where(chest.hu <= -990, -1024, chest.hu).astype(np.int16))
+    assert steps.content_hash(padded) == steps.content_hash(clipped) != steps.content_hash(chest)
 
 
 def test_equal_voxels_are_one_scan_whatever_anybody_says():

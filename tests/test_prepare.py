@@ -410,17 +410,51 @@ def test_a_column_to_stratify_by_must_be_there(inputs, tmp_path):
         prepare([inputs / "p1", inputs / "p2"], tmp_path / "out", profile="small", splitting=Splitting(fold=(0, 5)))
 
 
+def _noise(shape, affine) -> Volume:
+    hu = np.random.default_rng(0).normal(0.0, 300.0, shape).astype(np.float32)
+    return Volume(hu=hu, grid=Grid(shape, affine))
+
+
+def _in_general(monkeypatch, volume: Volume, grid: Grid, **settings) -> np.ndarray:
+    """`resampled` without its short cuts: the whole volume, in the way that suits any two grids."""
+    with monkeypatch.context() as patch:
+        patch.setattr(resample, "WORTH", 0.0)
+        patch.setattr(resample, "STRAIGHT", -1.0)
+        return resample.resampled(volume, grid, **settings).hu
+
+
 @pytest.mark.parametrize("turned_deg", [0.0, 20.0])
 def test_a_part_resampled_is_that_part_of_the_whole_resampled(monkeypatch, turned_deg):
-    hu = np.random.default_rng(0).normal(0.0, 300.0, (70, 60, 80)).astype(np.float32)
     c, s = np.cos(np.radians(turned_deg)), np.sin(np.radians(turned_deg))
     affine = np.eye(4)
     affine[:3, :3] = [[0, s, c], [0, c, -s], [1, 0, 0]]  # D H W to x y z, about z
-    volume = Volume(hu=hu, grid=Grid(hu.shape, affine))
+    volume = _noise((70, 60, 80), affine)
     for centre in (volume.grid.world((34, 29, 40)), volume.grid.world((5, 50, 78))):  # within, and over the edge
         grid = Grid.canonical((9, 9, 9), 2.0, tuple(centre))
-        part = resample.resampled(volume, grid).hu
-        with monkeypatch.context() as patch:
-            patch.setattr(resample, "WORTH", 0.0)
-            whole = resample.resampled(volume, grid).hu
+        part, whole = resample.resampled(volume, grid).hu, _in_general(monkeypatch, volume, grid)
         assert part.shape == whole.shape and np.abs(part - whole).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm"),
+    [((30, 40, 50), (2.5, 0.7, 0.9)), ((60, 3, 50), (0.6, 4.0, 1.5)), ((1, 20, 20), (3.0, 1.4, 1.6))],
+)
+@pytest.mark.parametrize("flips", [(), (0,), (1, 2)])
+def test_axis_after_axis_is_the_same_as_all_at_once(monkeypatch, shape, spacing_mm, flips):
+    volume = _stored_noise(shape, spacing_mm, flips)
+    for grid in (
+        Grid.canonical((24, 25, 26), 1.5, tuple(volume.grid.centre_mm + 0.3)),
+        Grid.canonical((8, 9, 10), 3.0, tuple(volume.grid.corners_mm[0] + 0.1)),  # mostly outside
+    ):
+        quick = resample.resampled(volume, grid, outside=-77.0).hu
+        plain = _in_general(monkeypatch, volume, grid, outside=-77.0)
+        assert quick.dtype == plain.dtype and np.abs(quick - plain).max() < 0.005  # HU of 300 SD
+        np.testing.assert_array_equal(quick != -77.0, resample.inside(grid, volume.grid))
+
+
+def _stored_noise(shape, spacing_mm, flips) -> Volume:
+    affine = Grid.canonical(shape, spacing_mm, (5.0, -200.0, 900.0)).affine.copy()
+    for axis in flips:
+        affine[:3, 3] += affine[:3, axis] * (shape[axis] - 1)
+        affine[:3, axis] *= -1
+    return _noise(shape, affine)

@@ -16,6 +16,12 @@ from raylift.io.large import binned_grid, bins_for, check_size, gathered
 from raylift.types import Grid, Volume
 
 MAX_TILT_DEG = 0.2  # ours: beyond, the slices do not stack to a box
+PIXEL_TAGS = [  # what a slice's HU hang on; a file has ten times as many
+    *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("RescaleSlope", "RescaleIntercept", "RescaleType", "SharedFunctionalGroupsSequence"),
+    *("PerFrameFunctionalGroupsSequence", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData"),
+]
 STEP_TOLERANCE = 0.1  # ours: of a step, how far a slice may lie from its place
 
 
@@ -95,14 +101,14 @@ def _planes(stack: Sequence[Slice], name: str) -> Iterator[np.ndarray]:
     if stack[0].frame is None:
         yield from map(_hu, stack)
         return
-    dataset = open_dicom(stack[0].path)
+    dataset = open_dicom(stack[0].path, tags=PIXEL_TAGS)
     frames = stored_pixels(dataset, name)
     for plane in stack:
         yield _rescaled(dataset, frames[plane.frame], plane.frame, name)
 
 
 def _hu(plane: Slice) -> np.ndarray:
-    dataset, name = open_dicom(plane.path), shown(plane.path)
+    dataset, name = open_dicom(plane.path, tags=PIXEL_TAGS), shown(plane.path)
     stored = stored_pixels(dataset, name)
     stored = stored if plane.frame is None else stored[plane.frame]
     if stored.shape != plane.pixels:

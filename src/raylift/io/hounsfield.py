@@ -29,7 +29,8 @@ def rescaled(stored: np.ndarray, slope: float, intercept: float, name: str) -> n
         raise BadInput(f"{name}: rescale slope {slope} and intercept {intercept} give no HU")
     whole = float(slope).is_integer() and float(intercept).is_integer() and stored.dtype.kind in "iu"
     if whole and max(abs(slope), abs(intercept)) < 2**20:
-        return to_int16(stored.astype(np.int64) * int(slope) + int(intercept), name)
+        fits = stored.dtype.itemsize <= 2 and abs(slope) * 2**16 + abs(intercept) < 2**31
+        return to_int16(stored.astype(np.int32 if fits else np.int64) * int(slope) + int(intercept), name)
     return to_int16(stored.astype(np.float64) * slope + intercept, name)
 
 

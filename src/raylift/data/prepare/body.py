@@ -1,10 +1,13 @@
 """Where the patient is in a CT: the body without the table, and the lungs in it. On a coarse copy, so it is quick."""
 
+from dataclasses import replace
+
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from raylift.data.prepare.resample import AIR_HU, to_image
+from raylift.data.prepare.morphology import dilated, eroded, filled, opened
+from raylift.data.prepare.resample import AIR_HU
 from raylift.types import Grid, Volume
 
 COARSE = 2  # the masks are found on voxels of twice the spacing  # ours
@@ -19,31 +22,36 @@ LIMB_MM = 9.0  # an arm is thicker than twice this; a table's shell is not  # ou
 
 def coarse(volume: Volume) -> Volume:
     """`volume` with voxels of twice the spacing, each the mean of eight; float32."""
-    small = sitk.BinShrink(to_image(volume.hu.astype(np.float32), volume.grid), [COARSE] * 3)
-    hu = sitk.GetArrayFromImage(small)
+    hu = volume.hu
+    for axis, n in enumerate(hu.shape):
+        one, next_to_it = (hu[(*[slice(None)] * axis, slice(k, n // 2 * 2, 2))] for k in (0, 1))
+        hu = np.add(one, next_to_it, dtype=np.float32)
+    hu /= 8
     affine = volume.grid.affine.copy()
-    affine[:3, 3] = small.GetOrigin()
+    affine[:3, 3] = volume.grid.world([0.5] * 3)
     affine[:3, :3] *= COARSE
     return Volume(hu=hu, grid=Grid(hu.shape, affine), source=volume.source)
 
 
 def body_mask(small: Volume) -> np.ndarray:
     """The patient in a coarse CT, lungs and bowel gas with it, bool; the table is not part of it."""
-    tissue = sitk.GetImageFromArray((small.hu > SKIN_HU).astype(np.uint8))
-    opened = sitk.BinaryMorphologicalOpening(tissue, [1, 1, 1], sitk.sitkBall)
-    parts = sitk.RelabelComponent(sitk.ConnectedComponent(opened))
-    labels = sitk.GetArrayFromImage(parts)
-    sizes = np.bincount(labels.ravel())[1:]
+    labels, sizes = _parts(opened(small.hu > SKIN_HU))
     if not len(sizes):
         return np.zeros(small.hu.shape, bool)
     body = labels == 1
-    for k in range(2, len(sizes) + 1):
-        if sizes[k - 1] < LIMB_SHARE * sizes[0]:
+    for k, size in enumerate(sizes[1:], 2):
+        if size < LIMB_SHARE * sizes[0]:
             break
         if _is_limb(labels == k, small.grid.spacing_mm[0]):
             body |= labels == k
-    body = ndimage.binary_dilation(body, ndimage.generate_binary_structure(3, 2))
-    return np.stack([ndimage.binary_fill_holes(plane) for plane in body])
+    return filled(dilated(body))
+
+
+def _parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The joined parts of a mask, numbered from 1, the largest first, and their sizes in voxels."""
+    parts = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)))
+    labels = sitk.GetArrayFromImage(sitk.RelabelComponent(parts))
+    return labels, np.bincount(labels.ravel())[1:]
 
 
 def _is_limb(part: np.ndarray, spacing: float) -> bool:
@@ -58,14 +66,13 @@ def _is_limb(part: np.ndarray, spacing: float) -> bool:
 def lung_mask(small: Volume, body: np.ndarray) -> np.ndarray | None:
     """The lungs in a coarse CT, bool; None where there are none to speak of."""
     air = body & (small.hu < LUNG_HU)
-    cores = sitk.BinaryErode(sitk.GetImageFromArray(air.astype(np.uint8)), [1, 1, 1], sitk.sitkBall)
-    labels = sitk.GetArrayFromImage(sitk.RelabelComponent(sitk.ConnectedComponent(cores)))
+    labels, sizes = _parts(eroded(air))
     voxel_mm3 = float(np.prod(small.grid.spacing_mm))
     lungs = np.zeros(small.hu.shape, bool)
-    for k, size in enumerate(np.bincount(labels.ravel())[1:], 1):
+    for k, size in enumerate(sizes, 1):
         if size * voxel_mm3 < LUNG_MM3 / 2:  # the core of a part is smaller than the part
             break
-        part = ndimage.binary_dilation(labels == k) & air
+        part = dilated(labels == k, edges=False) & air
         if part.sum() * voxel_mm3 > LUNG_MM3 and LUNG_MEAN_HU[0] < small.hu[part].mean() < LUNG_MEAN_HU[1]:
             lungs |= part
     return lungs if lungs.sum() * voxel_mm3 > LUNGS_MM3 else None
@@ -73,9 +80,12 @@ def lung_mask(small: Volume, body: np.ndarray) -> np.ndarray | None:
 
 def without_table(volume: Volume, body: np.ndarray) -> Volume:
     """`volume` with everything outside the coarse mask `body` set to air."""
-    fine = body.repeat(COARSE, 0).repeat(COARSE, 1).repeat(COARSE, 2)
-    hu = np.where(fine, volume.hu, np.float32(AIR_HU))
-    return Volume(hu=hu, grid=volume.grid, source=volume.source)
+    return replace(volume, hu=np.where(fine(body), volume.hu, np.float32(AIR_HU)))
+
+
+def fine(mask: np.ndarray) -> np.ndarray:
+    """A coarse mask with the voxels of the volume that it was found in."""
+    return mask.repeat(COARSE, 0).repeat(COARSE, 1).repeat(COARSE, 2)
 
 
 def box_mm(mask: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:

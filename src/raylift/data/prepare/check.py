@@ -1,7 +1,6 @@
 """The gate: why a volume cannot be used, in words; each check returns a reason or None."""
 
 import numpy as np
-from scipy import ndimage
 
 from raylift.data.prepare.profiles import Profile
 from raylift.types import Grid, Volume
@@ -24,9 +23,9 @@ def not_a_ct(volume: Volume) -> str | None:
         return f"every voxel is {low:g}: an empty image"
     if low >= 0 and high < LABELS and (hu.dtype.kind in "ui" or np.array_equal(hu, np.rint(hu))):
         return f"whole numbers from {low:g} to {high:g} and no air: a label map, not a CT"
-    if (hu < -500).mean() < AIR_SHARE:
+    if np.count_nonzero(hu < -500) < AIR_SHARE * hu.size:
         return f"values from {low:g} to {high:g} with no air near -1000 HU: not a CT in HU"
-    if (hu > -200).mean() < AIR_SHARE:
+    if np.count_nonzero(hu > -200) < AIR_SHARE * hu.size:
         return f"values from {low:g} to {high:g}: nothing but air"
     return None
 
@@ -62,7 +61,8 @@ def back_to_front(small: Volume, body: np.ndarray, lungs: np.ndarray | None) -> 
     bones = body[part] & (small.hu[part] > BONE_HU)
     if not bones.any():
         return None
-    middle, spine = (ndimage.center_of_mass(mask)[1] * small.grid.spacing_mm[1] for mask in (body[part], bones))
+    rows = np.arange(body.shape[1]) * small.grid.spacing_mm[1]
+    middle, spine = (np.average(rows, weights=mask.sum((0, 2))) for mask in (body[part], bones))
     if spine < middle - SPINE_MM:
         return f"its bones lie {middle - spine:.0f} mm before the body's middle: front and back are exchanged"
     return None

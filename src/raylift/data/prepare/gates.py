@@ -10,6 +10,7 @@ from math import ceil
 import numpy as np
 from scipy import ndimage
 
+from raylift.data.prepare.morphology import dilated, narrowed
 from raylift.types import Volume
 
 BLOCK_MM = 8.0  # planes are compared as means over squares of this side, which leaves no noise  # ours
@@ -81,13 +82,19 @@ def squares(volume: Volume) -> np.ndarray:
     """The planes of `volume` as means over squares of 8 mm, clipped to -1000..400 HU, float32."""
     side = [max(1, round(BLOCK_MM / s)) for s in volume.grid.spacing_mm[1:]]
     rows, columns = (n // k for n, k in zip(volume.hu.shape[1:], side, strict=True))
-    cut = (plane[: rows * side[0], : columns * side[1]].clip(-1000, 400) for plane in volume.hu)
-    return np.stack([p.reshape(rows, side[0], columns, side[1]).mean((1, 3), dtype=np.float32) for p in cut])
+    sums = np.empty((len(volume.hu), rows, columns), np.float32)
+    for total, plane in zip(sums, volume.hu, strict=True):
+        cut = plane[: rows * side[0], : columns * side[1]].clip(-1000, 400)
+        strips = cut.reshape(rows, side[0], -1).sum(1, dtype=np.float32)
+        total[:] = strips.reshape(rows, columns, side[1]).sum(2)
+    return sums / np.float32(side[0] * side[1])
 
 
 def cut_share(small: Volume, body: np.ndarray) -> float:
     """How much of the body's outline lies on the edge of the scanner's field, 0 to 1; both are coarse and upright."""
-    outline = body & ~ndimage.binary_erosion(body, np.ones((1, 3, 3), bool))
+    inner = narrowed(narrowed(body, 1), 2)
+    inner[:, [0, -1]] = inner[:, :, [0, -1]] = False
+    outline = body & ~inner
     rows, columns = body.shape[1:]
     y, x = (np.abs(np.arange(n) - (n - 1) / 2) for n in (rows, columns))
     near = max(1.0, EDGE_MM / small.grid.spacing_mm[1])
@@ -108,8 +115,9 @@ def truncated(share: float) -> str | None:
 
 def metal_ml(whole: Volume, body: np.ndarray, coarse: int) -> float:
     """The volume denser than any bone inside the body, mL; `body` has voxels of `coarse` times those of `whole`."""
-    inside = body.repeat(coarse, 0).repeat(coarse, 1).repeat(coarse, 2)
-    return float(((whole.hu > METAL_HU) & inside).sum() * np.prod(whole.grid.spacing_mm) / 1000)
+    places = np.unravel_index(np.flatnonzero(whole.hu > METAL_HU), whole.hu.shape)
+    d, h, w = (at // coarse for at in places)
+    return float(body[d, h, w].sum() * np.prod(whole.grid.spacing_mm) / 1000)
 
 
 def full_of_metal(volume_ml: float) -> str | None:
@@ -131,11 +139,17 @@ def upside_down(small: Volume, body: np.ndarray, lungs: np.ndarray | None) -> st
 
 def rib_slope(small: Volume, body: np.ndarray, lungs: np.ndarray) -> float:
     """How far bones beside the lungs fall towards the front, -1 to 1: the correlation of two slopes of the HU."""
-    bone = ndimage.gaussian_filter(small.hu.clip(*RIB_HU).astype(np.float32), 0.7)
     columns = np.flatnonzero(lungs.any((0, 1)))
     aside = np.abs(np.arange(lungs.shape[2]) - columns[[0, -1]].mean()) > (columns[-1] - columns[0]) / 6
-    near = ndimage.binary_dilation(lungs, iterations=5) & body & aside
-    down, back = np.gradient(bone, axis=0)[near], np.gradient(bone, axis=1)[near]
+    near = lungs
+    for _ in range(5):
+        near = dilated(near, edges=False)
+    near = near & body & aside
+    if not near.any():
+        return 0.0
+    box = tuple(slice(max(s.start - 4, 0), s.stop + 4) for s in ndimage.find_objects(near.astype(np.uint8))[0])
+    bone = ndimage.gaussian_filter(small.hu[box].clip(*RIB_HU).astype(np.float32), 0.7)  # reaches 3 voxels
+    down, back = (np.gradient(bone, axis=axis)[near[box]] for axis in (0, 1))
     return float((down * back).sum() / max(np.sqrt((down**2).sum() * (back**2).sum()), 1e-6))
 
 

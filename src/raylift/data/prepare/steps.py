@@ -73,7 +73,7 @@ def prepare_cases(
     seen = clean if profile.rays == "whole" else kept
     seen, reason = views.before_panels(views.crossed(seen, cube, profile), beams)
     _refuse(reason)
-    source = replace(seen, hu=whole_hu(seen.hu, seen.source))
+    source = replace(seen, hu=np.stack([whole_hu(plane, seen.source) for plane in seen.hu]))
     ct = resample.resampled(source if profile.complete_rays else kept, cube)
     further = views.further_beams(profile, cube, folder.name)
     write_case(
@@ -103,8 +103,9 @@ def prepare_cases(
 
 def find_patient(volume: Volume, profile: Profile) -> Scanned:
     """The whole CT upright at the profile's source spacing, and the patient in it; refuses one back to front."""
-    padded = replace(volume, hu=volume.hu.clip(LOWEST_HU))
-    whole = resample.upright(padded, profile.source_spacing, multiple=body.COARSE)
+    if volume.hu.min() < LOWEST_HU:
+        volume = replace(volume, hu=volume.hu.clip(LOWEST_HU))
+    whole = resample.upright(volume, profile.source_spacing, multiple=body.COARSE)
     small = body.coarse(whole)
     mask = body.body_mask(small)
     if not mask.any():
@@ -118,8 +119,9 @@ def find_patient(volume: Volume, profile: Profile) -> Scanned:
 def alone(found: Scanned, profile: Profile, scan: Grid) -> tuple[Volume, Grid]:
     """The patient without the table, cut to his box, and the profile's cube about him."""
     cube = crop.cube_grid(profile, found.small, found.mask, found.lungs, scan)
-    whole = body.without_table(found.whole, found.mask) if profile.remove_table else found.whole
-    return resample.cut(whole, _box(found.mask, whole)), cube
+    near = _box(found.mask, found.small.grid)
+    clean = resample.cut(found.whole, tuple(slice(body.COARSE * s.start, body.COARSE * s.stop) for s in near))
+    return body.without_table(clean, found.mask[near]) if profile.remove_table else clean, cube
 
 
 def cleaned(volume: Volume, profile: Profile) -> tuple[Volume, Grid, bool]:
@@ -138,20 +140,20 @@ def _looked_at(found: Scanned, profile: Profile) -> list[str]:
     return gates.noted(share, metal)
 
 
-def _box(mask: np.ndarray, whole: Volume) -> tuple[slice, slice, slice]:
-    """The body and a margin, in voxels of `whole`."""
-    margin = int(np.ceil(MARGIN_MM / whole.grid.spacing_mm[0]))
+def _box(mask: np.ndarray, small: Grid) -> tuple[slice, slice, slice]:
+    """The body and a margin, in coarse voxels."""
+    margin = int(np.ceil(MARGIN_MM / small.spacing_mm[0] - 1e-6))
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
-    ends = [(s.start * body.COARSE - margin, s.stop * body.COARSE + margin) for s in box]
-    return tuple(slice(max(a, 0), min(b, n)) for (a, b), n in zip(ends, whole.hu.shape, strict=True))
+    return tuple(slice(max(s.start - margin, 0), min(s.stop + margin, n)) for s, n in zip(box, mask.shape, strict=True))
 
 
 def content_hash(volume: Volume) -> str:
     """A hash of a canonical scan's voxels and spacing, the same for its DICOM series and its NIfTI copy."""
     spacing = [round(s, 3) for s in volume.grid.spacing_mm]
     total = hashlib.sha256(f"{volume.grid.shape} {spacing}\n".encode())
+    whole = volume.hu.dtype == np.int16 and volume.hu.min() >= LOWEST_HU  # as every CT that was read
     for plane in volume.hu:
-        total.update(whole_hu(plane, volume.source).tobytes())
+        total.update(np.ascontiguousarray(plane if whole else whole_hu(plane, volume.source)))
     return total.hexdigest()
 
 

@@ -63,5 +63,7 @@ def before_panels(volume: Volume, beams: Mapping[View, Beam]) -> tuple[Volume | 
 
 def line_integrals(volume: Volume, beams: Mapping[View, Beam], floor_hu: float = VACUUM_HU) -> np.ndarray:
     """X-rays (V rows cols) of `volume`, float32 line integrals; what lies below `floor_hu` adds nothing."""
-    mu = torch.from_numpy(hu_to_mu(volume.hu.astype(np.float32), floor_hu=floor_hu))
-    return project(mu, volume.grid, list(beams.values()), backend="cpu").numpy()
+    mu = np.empty(volume.hu.shape, np.float32)
+    for plane, hu in zip(mu, volume.hu, strict=True):
+        plane[:] = hu_to_mu(hu.astype(np.float32), floor_hu=floor_hu)
+    return project(torch.from_numpy(mu), volume.grid, list(beams.values()), backend="cpu").numpy()
