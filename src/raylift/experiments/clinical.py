@@ -18,6 +18,7 @@ from raylift.reconstruct import reconstruct
 from raylift.report.assess import x_recon_r
 from raylift.report.experiment import Picture
 from raylift.report.plots import Tile, agreement, panels
+from raylift.segment.bone import bone_xray
 from raylift.segment.chest import LABELS, segment_chest
 from raylift.segment.quantities import AIR, quantities
 from raylift.types import Volume
@@ -80,13 +81,20 @@ def spine_stand_in(label: str) -> Callable[[Context], list[Picture]]:
         model, net = context.run(label)
         for case in data.splits["test"][:2]:
             batch = store.load_batch([data.case(case)], views=model.views, size=model.size)
-            seen = cropped(batch.xrays[0], context.roi)
-            with torch.no_grad():
-                hu = predict(model, net, seen, batch.beams[0])[0].numpy()
-            pictures = [Tile(pixels=x.numpy(), limits=(0.0, float(x.max()))) for x in seen]
-            rows[case] = [*pictures, *(Tile(pixels=p, limits=SHOWN_HU) for p in (hu[n], hu[:, n], hu[:, :, n]))]
+            whole = cropped(batch.xrays[0], context.roi)
+            bones = [bone_xray(x.numpy(), b.pixel_mm) for x, b in zip(batch.xrays[0], batch.beams[0], strict=True)]
+            bones = cropped(torch.from_numpy(np.stack(bones)), context.roi)
+            for row, seen in ((case, whole), (f"{case}, skeleton", bones)):
+                with torch.no_grad():
+                    hu = predict(model, net, seen, batch.beams[0])[0].numpy()
+                pictures = [Tile(pixels=x.numpy(), limits=(0.0, float(x.max()))) for x in seen]
+                planes = (hu[n], hu[:, n], hu[:, :, n])
+                rows[row] = [*pictures, *(Tile(pixels=p, limits=SHOWN_HU) for p in planes)]
         columns = [*(f"{view}, cropped" for view in model.views), "axial", "coronal", "sagittal"]
-        note = "the net has learned from X-rays of the skeleton alone; flesh is new to it. Nothing here is a patient"
+        note = (
+            "the net has learned from X-rays of the skeleton alone; flesh is new to it, so below each X-ray stands "
+            "what `reconstruct --bone` takes for its skeleton. Nothing here is a patient"
+        )
         return [Picture(title=title, png=panels(rows, columns), note=note)]
 
     return draw
