@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from raylift import DISCLAIMER
 from raylift.data import store
 from raylift.errors import BadInput
 from raylift.experiments.material import make
@@ -82,7 +83,7 @@ def test_methods_lose_by_faults_and_the_table_says_how_much(balls, tmp_path):
     assert all(len(t.cases) == 2 and not t.failed for t in found.trials)
     titles, rows = rows_of(found)
     assert titles[1] == "sart, refined" and rows[0][0] == "none" and "(" not in rows[0][1] and "(" in rows[-1][1]
-    assert "other anatomy" in as_markdown(found)
+    assert "other anatomy" in as_markdown(found) and as_markdown(found).startswith(DISCLAIMER)
     assert len(list(csv.DictReader(as_csv(found).splitlines()))) == 2 * len(found.trials)
     assert [t.label for t in along(found, "sart", True, "spacing")] == ["-0.3", "-0.1", "", "0.1", "0.3"]
     assert [t.severity for t in along(found, "sart", True, "noise")] == [0.0, 1e5, 1e4, 1e3]

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from raylift import DISCLAIMER
 from raylift.evaluate import EVERY
 from raylift.io.files import write_json, write_text
+from raylift.report.comparison import markdown_table
 from raylift.report.figures import DPI, png
 from raylift.stress import FAULTS, METRICS, Stress, Trial
 
@@ -68,10 +69,10 @@ def header(found: Stress) -> str:
 
 
 def as_markdown(found: Stress) -> str:
-    """The table, then what it is of."""
-    titles, rows = rows_of(found)
-    line = lambda row: "| " + " | ".join(row) + " |"  # noqa: E731
-    return "\n".join([line(titles), line(["---"] * len(titles)), *map(line, rows), "", f"{header(found)}.", ""])
+    """The table, what it is of, and the figure beside it."""
+    table = markdown_table(*rows_of(found))
+    figure = "![Metric against severity](stress.png)"
+    return "\n".join([DISCLAIMER, "", *table, "", f"{header(found)}.", "", figure, ""])
 
 
 def as_csv(found: Stress) -> str:
