@@ -22,6 +22,8 @@ from raylift.experiments.material import KINDS, beams_of, kind_of, make, size_fo
 from raylift.experiments.reduced import entrant_of, options_of
 from raylift.experiments.run import judged
 from raylift.experiments.spec import WINDOW, Order, Size, Variant
+from raylift.physics import hu_to_mu
+from raylift.projector import project
 from raylift.report.experiment import Picture, summary
 from raylift.report.plots import agreement, lines, violins
 from raylift.types import Grid, View
@@ -80,6 +82,15 @@ def test_phantom_data_are_the_same_again_and_stay(vertebrae, tmp_path):
     assert make("vertebra", again, TINY, tell=told.append) == again and not told
     train, test = (np.load(again / "cases" / c / "ct.npy") for c in ("train-000", "test-000"))
     assert not np.array_equal(train, test)
+
+
+def test_a_judged_phantom_keeps_what_was_xrayed(vertebrae):
+    dataset = open_dataset(vertebrae)
+    case = dataset.case("test-000")
+    source = case.source()
+    again = project(hu_to_mu(torch.from_numpy(source.hu.astype(np.float32))), source.grid, list(case.beams))
+    np.testing.assert_allclose(again, case.xrays(), atol=2e-3)
+    assert dataset.case("train-000").source() is None
 
 
 def test_a_standard_score_is_that_of_the_training_cases(vertebrae):

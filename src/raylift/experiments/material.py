@@ -116,7 +116,8 @@ def make(
         for k, case in enumerate(cases):
             if not (folder / "cases" / case / "meta.json").is_file():
                 tell(f"{name}: drawing {case} of {len(cases)}")
-                _write(kind, profile, folder / "cases" / case, (seed, s, k), k, size.voxels)
+                kept = case.startswith("test-")
+                _write(kind, profile, folder / "cases" / case, (seed, s, k), k, size.voxels, kept=kept)
     patients = {case: case for cases in splits.values() for case in cases}
     content = dict.fromkeys(patients, f"phantom {name} {seed}")
     told = {"splits": splits, "patients": patients, "hash": split_hash(splits, patients, content)}
@@ -125,8 +126,10 @@ def make(
     return folder
 
 
-def _write(kind: Kind, profile: profiles.Profile, folder: Path, seed: tuple[int, ...], number: int, n: int) -> None:
-    """Draw one case, X-ray it and write it."""
+def _write(
+    kind: Kind, profile: profiles.Profile, folder: Path, seed: tuple[int, ...], number: int, n: int, *, kept: bool
+) -> None:
+    """Draw one case, X-ray it and write it; what was X-rayed is `kept` with those that may be X-rayed anew."""
     cube = Grid.canonical((n,) * 3, profile.side_mm / n, kind.centre_mm)
     fine = Grid.canonical((n * FINER,) * 3, profile.side_mm / n / FINER, kind.centre_mm)
     beams = beams_of(kind, profile, n)
@@ -146,6 +149,7 @@ def _write(kind: Kind, profile: profiles.Profile, folder: Path, seed: tuple[int,
         ct=ct,
         xrays=xrays,
         beams=beams,
+        source=Volume(hu=hu.astype(np.float32), grid=whole, source=folder.name) if kept else None,
         labels=None if kind.labels is None else (labels, kind.labels),
         notes={"phantom": {k: v for k, v in phantom.truth.items() if isinstance(v, (int, float, str, bool))}},
     )
