@@ -109,6 +109,7 @@ def test_the_metal_is_titanium():
 
 def test_sart_stands_beside_nets_of_any_profile(tmp_path):
     data = make("vertebra", tmp_path / "vertebrae", replace(SIZES["smoke"], voxels=16))
-    found = stress(["sart"], data, window=WINDOW, faults=("none", "angle"), count=1, device="cpu")
+    found = stress(["sart"], data, window=WINDOW, faults=("none", "swapped"), count=1, device="cpu")
     assert not any(trial.failed for trial in found.trials)
-    assert {t.severity: t.mean("psnr") for t in found.trials}[20.0] < found.trials[0].mean("psnr")
+    sound, swapped = (trial.mean("psnr") for trial in found.trials)
+    assert swapped < sound - 2
