@@ -17,7 +17,7 @@ from raylift.evaluate import EVERY, Scores
 from raylift.experiments import EXPERIMENTS, SIZES, bones, chosen, figures, run, size_of
 from raylift.experiments.bones import angle_of, heat, parts_of, surface_numbers
 from raylift.experiments.clinical import cropped
-from raylift.experiments.folds import _fold, coarser, merged
+from raylift.experiments.folds import _fold, at_size, coarser, merged
 from raylift.experiments.material import KINDS, beams_of, kind_of, make, size_for
 from raylift.experiments.reduced import entrant_of, options_of
 from raylift.experiments.run import judged
@@ -177,10 +177,10 @@ def test_leaving_a_patient_out_leaves_all_of_the_patient_out_and_trains_on_no_te
         (real / "cases" / case).symlink_to((vertebrae / "cases" / "test-000").resolve())
     (real / "dataset.json").write_text((vertebrae / "dataset.json").read_text())
     (real / "splits.json").write_text(json.dumps({"splits": splits, "patients": patients, "hash": "h"}))
-    fold = _fold(base, open_dataset(real), "p1", tmp_path / "fold")
+    fold = _fold(base, open_dataset(real), real / "cases", "p1", tmp_path / "fold")
     assert sorted(fold.splits["test"]) == ["p1-a", "p1-b"] and fold.splits["train"] == ["train-000", "p2-a"]
     assert fold.case("p1-b").ct().shape == (32, 32, 32)
-    last = _fold(base, open_dataset(real), "p3", tmp_path / "last")
+    last = _fold(base, open_dataset(real), real / "cases", "p3", tmp_path / "last")
     assert sorted(last.splits["test"]) == ["p3-a", "p3-b"]
     assert last.splits["train"] == ["train-000", "p1-a", "p1-b", "p2-a"]
 
@@ -195,6 +195,10 @@ def test_a_real_case_is_brought_to_the_phantoms_voxels_in_the_same_place(vertebr
         assert seen.ct().mean() == pytest.approx(case.ct().mean(), abs=0.05)
         assert seen.xrays().mean() == pytest.approx(case.xrays().mean(), rel=1e-5)
         assert [b.size_mm for b in seen.beams] == [pytest.approx(b.size_mm) for b in case.beams]
+    assert at_size(open_dataset(vertebrae), 16, tmp_path / "none") == vertebrae / "cases"
+    assert sorted(path.name for path in at_size(open_dataset(vertebrae), 24, tmp_path / "all").iterdir()) == sorted(
+        open_dataset(vertebrae).patients
+    )
     halved = load_batch([case], views=case.views, size=16)
     same = load_batch([open_case(tmp_path / "16")], views=case.views, size=16)
     assert torch.allclose(halved.hu, same.hu, atol=0.51) and torch.allclose(halved.xrays, same.xrays, rtol=1e-5)

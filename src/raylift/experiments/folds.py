@@ -43,10 +43,11 @@ def over_patients(
     patients = sorted(set(dataset.patients.values()))
     if len(patients) < 2:
         raise BadInput(f"{real}: leaving one patient out needs two patients, it has {len(patients)}")
+    cases = at_size(dataset, phantoms.size, room / "patients")
     folds = []
     for number, patient in enumerate(patients):
         tell(f"patient {number + 1} of {len(patients)}: {patient}")
-        fold = _fold(phantoms, dataset, patient, room / f"fold-{number:02d}" / f"without-{number:02d}")
+        fold = _fold(phantoms, dataset, cases, patient, room / f"fold-{number:02d}" / f"without-{number:02d}")
         entrants = [entrant_of(variant, fold, size) for variant in experiment.rows]
         place = room / f"fold-{number:02d}"
         folds.append(
@@ -67,8 +68,10 @@ def over_patients(
     return merged(dict(zip(patients, folds, strict=True)), whole)
 
 
-def _fold(phantoms: Dataset, real: Dataset, patient: str, folder: Path) -> Dataset:
-    """The data set that leaves `patient` out, and all of the real test split; its cases are links."""
+def _fold(phantoms: Dataset, real: Dataset, cases: Path, patient: str, folder: Path) -> Dataset:
+    """The data set that leaves `patient` out, and all of the real test split; its cases are links, the real ones to
+    those in `cases`.
+    """
     out = [case for case, whose in real.patients.items() if whose == patient]
     kept = {patient} | {real.patients[case] for case in real.splits.get("test", ())}
     rest = [case for case, whose in real.patients.items() if whose not in kept]
@@ -79,17 +82,25 @@ def _fold(phantoms: Dataset, real: Dataset, patient: str, folder: Path) -> Datas
     if len(patients) < len(phantoms.patients) + len(real.patients):
         raise BadInput(f"{real.folder}: a case is named as a phantom is")
     (folder / "cases").mkdir(parents=True, exist_ok=True)
-    for base, names in ((phantoms, phantoms.patients), (real, real.patients)):
+    for place, names in ((phantoms.folder / "cases", phantoms.patients), (cases, real.patients)):
         for name in names:
-            place = folder / "cases" / name
-            if base.size % phantoms.size and not place.is_dir():
-                coarser(base.case(name), place, phantoms.size)
-            elif not base.size % phantoms.size and not place.is_symlink():
-                os.symlink((base.folder / "cases" / name).resolve(), place)
+            link = folder / "cases" / name
+            if not link.is_symlink():
+                os.symlink((place / name).resolve(), link)
     told = {"splits": splits, "patients": patients, "hash": split_hash(splits, patients, {})}
     write_json(folder / "splits.json", told)
     write_json(folder / "dataset.json", json.loads((phantoms.folder / "dataset.json").read_text(encoding="utf-8")))
     return open_dataset(folder)
+
+
+def at_size(real: Dataset, size: int, folder: Path) -> Path:
+    """Where the cases lie that can be averaged to `size` voxels a side: the data set's own, or copies in `folder`."""
+    if not real.size % size:
+        return real.folder / "cases"
+    for name in real.patients:
+        if not (folder / name).is_dir():
+            coarser(real.case(name), folder / name, size)
+    return folder
 
 
 def coarser(case: Case, folder: Path, size: int) -> None:

@@ -112,12 +112,11 @@ def make(
         return folder
     counts = {"train": size.train, "val": size.val, "test": size.test}
     splits = {split: [f"{split}-{k:03d}" for k in range(n)] for split, n in counts.items() if n}
-    for s, cases in enumerate(splits.values()):
+    for s, (split, cases) in enumerate(splits.items()):
         for k, case in enumerate(cases):
             if not (folder / "cases" / case / "meta.json").is_file():
                 tell(f"{name}: drawing {case} of {len(cases)}")
-                kept = case.startswith("test-")
-                _write(kind, profile, folder / "cases" / case, (seed, s, k), k, size.voxels, kept=kept)
+                _write(kind, profile, folder / "cases" / case, (seed, s, k), k, size.voxels, kept=split == "test")
     patients = {case: case for cases in splits.values() for case in cases}
     content = dict.fromkeys(patients, f"phantom {name} {seed}")
     told = {"splits": splits, "patients": patients, "hash": split_hash(splits, patients, content)}

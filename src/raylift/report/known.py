@@ -6,6 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from raylift.io.files import write_text
+
 
 def known(what: str) -> dict[str, Any]:
     """The content of `what`_errors.json: 'chest' is of bench/assess.py, 'spine' of bench/spine.py."""
@@ -15,7 +17,7 @@ def known(what: str) -> dict[str, Any]:
 def keep(what: str, content: Mapping[str, Any]) -> Path:
     """Writes what `known` reads from now on, and returns where."""
     path = Path(str(_file(what)))
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")  # in this order, which tables have
     return path
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from raylift.data.prepare.morphology import dilated, eroded, filled, opened
+from raylift.data.prepare.morphology import dilated, eroded, opened
 from raylift.data.prepare.resample import AIR_HU
+from raylift.segment.morphology import planes_filled
 from raylift.types import Grid, Volume
 
 COARSE = 2  # the masks are found on voxels of twice the spacing  # ours
@@ -44,7 +45,7 @@ def body_mask(small: Volume) -> np.ndarray:
             break
         if _is_limb(labels == k, small.grid.spacing_mm[0]):
             body |= labels == k
-    return filled(dilated(body))
+    return planes_filled(dilated(body))
 
 
 def _parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from raylift.data.prepare.morphology import dilated, narrowed
+from raylift.segment.morphology import box_of
 from raylift.types import Volume
 
 BLOCK_MM = 8.0  # planes are compared as means over squares of this side, which leaves no noise  # ours
@@ -147,7 +148,7 @@ def rib_slope(small: Volume, body: np.ndarray, lungs: np.ndarray) -> float:
     near = near & body & aside
     if not near.any():
         return 0.0
-    box = tuple(slice(max(s.start - 4, 0), s.stop + 4) for s in ndimage.find_objects(near.astype(np.uint8))[0])
+    box = box_of(near, 4)
     bone = ndimage.gaussian_filter(small.hu[box].clip(*RIB_HU).astype(np.float32), 0.7)  # reaches 3 voxels
     down, back = (np.gradient(bone, axis=axis)[near[box]] for axis in (0, 1))
     return float((down * back).sum() / max(np.sqrt((down**2).sum() * (back**2).sum()), 1e-6))

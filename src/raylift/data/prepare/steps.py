@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 from raylift.data.prepare import body, check, crop, gates, masks, resample, skeleton, views
 from raylift.data.prepare.alike import likeness
@@ -14,6 +13,7 @@ from raylift.data.prepare.profiles import Profile
 from raylift.data.store import LOWEST_HU, whole_hu, write_case
 from raylift.errors import BadInput
 from raylift.geometry import canonical
+from raylift.segment.morphology import box_of
 from raylift.types import Grid, Volume
 
 MARGIN_MM = 9.0  # air kept round the body  # ours
@@ -142,9 +142,7 @@ def _looked_at(found: Scanned, profile: Profile) -> list[str]:
 
 def _box(mask: np.ndarray, small: Grid) -> tuple[slice, slice, slice]:
     """The body and a margin, in coarse voxels."""
-    margin = int(np.ceil(MARGIN_MM / small.spacing_mm[0] - 1e-6))
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
-    return tuple(slice(max(s.start - margin, 0), min(s.stop + margin, n)) for s, n in zip(box, mask.shape, strict=True))
+    return box_of(mask, int(np.ceil(MARGIN_MM / small.spacing_mm[0] - 1e-6)))
 
 
 def content_hash(volume: Volume) -> str:
