@@ -128,13 +128,11 @@ def lay_back(lines, axis, start, volume):
 
 @njit(**FAST)
 @no_type_check
-def steps(first, last, table, affine, spacing, axis, out):
-    """For the columns `first` to `last` of all views, V columns rows: each ray's step in mm from one slice to the next;
-    0 where its main axis is another than `axis`.
+def steps(first, last, at, affine, spacing, axis, out):
+    """For the columns `first` to `last` of one view, columns rows: each ray's step in mm from one slice to the next; 0
+    where its main axis is another than `axis`.
     """
-    _, columns, rows = out.shape
-    for q in range(first, last):
-        b, c = q // columns, q % columns
-        for r in range(rows):
-            mine = main_axis(table[b], spacing, r, c) == axis
-            out[b, c, r] = step_mm(table[b], affine, axis, r, c) if mine else 0.0
+    for c in range(first, last):
+        for r in range(out.shape[1]):
+            mine = main_axis(at, spacing, r, c) == axis
+            out[c, r] = step_mm(at, affine, axis, r, c) if mine else 0.0

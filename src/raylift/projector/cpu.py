@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from raylift.projector import compiled, general, rectified
-from raylift.projector.rays import RECTIFIED
+from raylift.projector.rays import FIRST, RECTIFIED, TURN_ACROSS, TURN_DOWN
 from raylift.projector.vectors import LANES
 
 SPANS = 8  # for each thread, so that one that is late holds up little  # ours
 CACHED = 1 << 20  # bytes of a slab: it stays in a core's own cache  # ours
 SHARES = 16  # of the slices: each sums up alone, the same whatever the number of threads  # ours
 TOGETHER = 8  # views that go through a slab together  # ours
+ROUNDED = 1e-9  # ours: of a direction; more than float64 rounds away
 
 
 def project(
@@ -89,7 +90,7 @@ def _project_one(volume: Tensor, pictures: np.ndarray, table: np.ndarray, affine
 def _project_rectified(volume: Tensor, out: np.ndarray, table, affine, spacing) -> None:
     voxels = volume.numpy()
     for axis in (1, 2):
-        steps = _steps(out.shape, table, affine, spacing, axis, out.dtype)
+        steps = _steps(out, table, affine, spacing, axis)
         if steps.any():
             sums = _sums(voxels, axis, out)
             in_threads(rectified.forward, len(sums), voxels, axis, _thin(voxels, axis), table, spacing, sums)
@@ -109,22 +110,41 @@ def _project_general(volume: Tensor, out: np.ndarray, table, affine, spacing) ->
             out += (rays[:, 6] * sums.sum(0))[..., : out.shape[2]]
 
 
-def _steps(shape, table, affine, spacing, axis: int, dtype) -> np.ndarray:
+def _steps(pictures: np.ndarray, table, affine, spacing, axis: int) -> np.ndarray:
     """Each ray's step in mm, 0 where it has another main axis; V columns rows."""
-    steps = np.empty(shape, dtype)
-    in_threads(compiled.steps, shape[0] * shape[1], table, affine, spacing, axis, steps)
+    steps = np.zeros_like(pictures)
+    for at, step in zip(table, steps, strict=True):
+        if _may_have(at, step.shape, spacing, axis):
+            in_threads(compiled.steps, len(step), at, affine, spacing, axis, step)
     return steps
 
 
 def _aimed(voxels: np.ndarray, pictures: np.ndarray, table, affine, spacing, axis: int):
-    """What `general.aim` says of each view."""
+    """What `general.aim` says of each view; nothing but zeros of one that has no ray of this main axis."""
     views, columns, rows = pictures.shape
-    rays = np.empty((views, 7, columns, _padded(rows)), pictures.dtype)
+    rays = np.zeros((views, 7, columns, _padded(rows)), pictures.dtype)
     spans = np.zeros((views, columns, rays.shape[3] // LANES, 3), np.int64)
     sizes = tuple(voxels.shape[k] for k in ((0, 1, 2), (1, 2, 0), (2, 1, 0))[axis])
     for at, aimed, span in zip(table, rays, spans, strict=True):
-        in_threads(general.aim, columns, at, affine, spacing, axis, sizes, aimed, span)
+        if _may_have(at, (columns, rows), spacing, axis):
+            in_threads(general.aim, columns, at, affine, spacing, axis, sizes, aimed, span)
     return rays, spans
+
+
+def _may_have(at: np.ndarray, pixels: tuple[int, int], spacing: np.ndarray, axis: int) -> bool:
+    """False where no ray of a view, of so many columns and rows, has the main axis `axis`.
+
+    Directions with one main axis and sense make a convex cone, and a panel is flat: what its four corners share, all
+    of its pixels do.
+    """
+    columns, rows = pixels
+    corners = [(c, r) for c in (0, columns - 1) for r in (0, rows - 1)]
+    ways = spacing * [at[FIRST] + c * at[TURN_ACROSS] + r * at[TURN_DOWN] for c, r in corners]
+    if at[RECTIFIED] > 0:
+        ways[:, 0] = 0.0
+    main = int(np.abs(ways[0]).argmax())
+    along, across = ways[:, main] * np.sign(ways[0, main]), np.abs(np.delete(ways, main, 1)).max(1)
+    return axis == main or bool((along <= (1 + ROUNDED) * across).any())
 
 
 def _sums(voxels: np.ndarray, axis: int, out: np.ndarray) -> np.ndarray:
@@ -150,7 +170,7 @@ def _backproject_one(pictures: np.ndarray, volume: np.ndarray, table: np.ndarray
 def _backproject_rectified(pictures, volume, fresh, table, affine, spacing) -> bool:
     """Add to `volume`, or write over it if it is `fresh`; whether it still is."""
     for axis in (1, 2):
-        steps = _steps(pictures.shape, table, affine, spacing, axis, pictures.dtype)
+        steps = _steps(pictures, table, affine, spacing, axis)
         if steps.any():
             thin, weighed = _thin(volume, axis), steps * pictures
             tasks = -(-volume.shape[axis] // thin)

@@ -191,6 +191,20 @@ def forward(first, last, volume, axis, thin, rays, spans, sums):
 
 @njit(**INLINE)
 @no_type_check
+def _places(out, start, slope, j):
+    for r in range(out.size):
+        out[r] = start[r] + j * slope[r]
+
+
+@njit(**INLINE)
+@no_type_check
+def _weights(out, step, sense, first, j):
+    for r in range(out.size):
+        out[r] = step[r] if sense[r] * j > first[r] else out.dtype.type(0)
+
+
+@njit(**INLINE)
+@no_type_check
 def _row_of_place(x, rows):
     """a, b, c of r = (a + b x) / (1 + c x), the row at place x, through the first, a middle and the last row."""
     middle, last = rows // 2, rows - 1
@@ -310,10 +324,10 @@ def adjoint(first, last, volume, axis, thin, fresh, rays, rows):
                 together = by_lanes and ray[5, 0] == ray[5, rows - 1]
                 for j in range(len(slab)):
                     jf = f(start + j)
-                    for r in range(rows):
-                        pixels[PADDING + r] = ray[3, r] + jf * ray[2, r]
-                        pixels[plane + PADDING + r] = ray[1, r] + jf * ray[0, r]
-                        pixels[2 * plane + PADDING + r] = ray[6, r] if ray[5, r] * jf > ray[4, r] else f(0)
+                    _places(pixels[PADDING : PADDING + rows], rays[b, 3, c], rays[b, 2, c], jf)
+                    _places(pixels[plane + PADDING : plane + PADDING + rows], rays[b, 1, c], rays[b, 0, c], jf)
+                    weights = pixels[2 * plane + PADDING : 2 * plane + PADDING + rows]
+                    _weights(weights, rays[b, 6, c], rays[b, 5, c], rays[b, 4, c], jf)
                     o = j * stride_a
                     if not together or not _gather_column(flat, o, stride_p, pixels, plane, rows, size_p, size_q):
                         _scatter_column(flat, o, pixels, plane, rows, size_p, size_q)
