@@ -9,15 +9,16 @@ import torch
 
 from raylift import DISCLAIMER
 from raylift.data import store
-from raylift.errors import BadInput
+from raylift.errors import BadInput, GeometryError
 from raylift.experiments.material import make
 from raylift.experiments.spec import SIZES
 from raylift.geometry import preset_beam
 from raylift.models import sart
+from raylift.projector import project
 from raylift.report.stress import along, as_csv, as_markdown, figure_of, rows_of, write_stress
-from raylift.stress import FAULTS, exposed, stress
-from raylift.stress.faults import turned
-from raylift.types import View
+from raylift.stress import FAULTS, _without_air_around, exposed, stress
+from raylift.stress.faults import Scene, turned
+from raylift.types import View, Volume
 from test_evaluate import N, make_dataset, small  # noqa: F401
 
 WINDOW = (-1024.0, 1476.0)
@@ -68,6 +69,30 @@ def test_each_fault_does_what_its_name_says(case):
     rows = torch.arange(N)[:, None]
     heights = [(x[1] * rows).sum() / x[1].sum() for x in (plain, moved)]
     assert heights[1] > heights[0]  # the patient went down, and so did the shadow
+
+
+def test_metal_is_all_that_it_changes_of_the_truth(case):
+    from raylift import models
+
+    generator = torch.Generator().manual_seed(0)
+    plain, metal = (exposed(case, models.get("sart"), FAULTS[name], 20.0, generator)[2] for name in ("none", "metal"))
+    changed = (metal - plain).abs() > 1
+    assert 0 < changed.float().mean() < 0.05 and float(metal.max()) > 5000
+
+
+def test_air_behind_a_turned_panel_is_no_hindrance(case):
+    """The cube's corners are empty, and the last beam stands so near that its panel cuts them off."""
+    beam = case.beams[-1]
+    centre = np.array(case.grid.centre_mm)
+    reach = (np.array(beam.detector_centre_mm) - centre) / np.linalg.norm(np.array(beam.detector_centre_mm) - centre)
+    side = case.grid.shape[0] * case.grid.spacing_mm[0]
+    near = replace(beam, detector_centre_mm=tuple(centre + reach * 0.6 * side))
+    scene = Scene(volume=Volume(hu=case.ct(), grid=case.grid, source="c"), beams=(near,), cube=case.grid)
+    turned_scene = FAULTS["angle"].before(scene, 20.0)
+    with pytest.raises(GeometryError):
+        project(torch.zeros(case.grid.shape), case.grid, turned_scene.beams)
+    seen = _without_air_around(scene.volume)
+    assert project(torch.ones(seen.hu.shape), seen.grid, turned_scene.beams).max() > 0
 
 
 def test_noise_is_the_same_for_the_same_seed(case):

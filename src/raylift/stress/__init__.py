@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from raylift import io
 from raylift.data import drr, store
 from raylift.data.prepare import profiles
-from raylift.data.prepare.resample import inside, resampled
+from raylift.data.prepare.resample import cut, inside, resampled
 from raylift.data.store import Case, Dataset, open_dataset
 from raylift.errors import BadInput, RayliftError, unknown_name
 from raylift.estimate import infer
@@ -27,9 +27,10 @@ from raylift.fit import check_fit
 from raylift.geometry import canonical
 from raylift.models import sart
 from raylift.models.spec import Model
-from raylift.physics import hu_to_mu
+from raylift.physics import VACUUM_HU, hu_to_mu
 from raylift.projector import project
 from raylift.reconstruct import device_of, find_model, load_net
+from raylift.segment.morphology import box_of
 from raylift.stress.faults import FAULTS, Fault, Picture, Scene
 from raylift.types import Beam, Grid, Volume
 
@@ -202,15 +203,23 @@ def exposed(
     told = tuple(case.beams[case.views.index(view)].resized(n, n) for view in model.views)
     source = case.source() or Volume(hu=case.ct(), grid=case.grid, source=case.id)
     scene = fault.before(Scene(volume=source, beams=told, cube=case.grid), severity)
-    mu = hu_to_mu(torch.from_numpy(np.array(scene.volume.hu, np.float32)))
-    xrays = fault.after(project(mu, scene.volume.grid, list(scene.beams)), severity, generator)
+    seen = _without_air_around(scene.volume)
+    mu = hu_to_mu(torch.from_numpy(np.array(seen.hu, np.float32)))
+    xrays = fault.after(project(mu, seen.grid, list(scene.beams)), severity, generator)
     batch = store.load_batch([case], views=model.views, size=n)
     truth = batch.hu[0, 0]
-    if scene.volume is not source:
+    if scene.volume is not source:  # what the fault changed, and nothing that another resampling would
         cube = Grid.canonical((n,) * 3, model.spacing, tuple(case.grid.centre_mm))
-        truth = torch.from_numpy(np.array(resampled(scene.volume, cube).hu, np.float32))
+        after, before = (resampled(volume, cube).hu.astype(np.float32) for volume in (scene.volume, source))
+        truth = truth + torch.from_numpy(after - before)
     valid = None if batch.valid is None else batch.valid[0, 0]
     return xrays, store.centred_beams(told, case.grid), truth, valid
+
+
+def _without_air_around(volume: Volume) -> Volume:
+    """The box of all that attenuates: a CT's empty corners may reach behind a panel that is turned."""
+    dense = volume.hu > VACUUM_HU
+    return cut(volume, box_of(dense, 1)) if dense.any() else volume
 
 
 def exposed_file(
