@@ -2,8 +2,8 @@
 
 `python bench/assess.py` prints the tables of docs/assessment.md: errors on `--cases` phantoms with and some without a
 pneumothorax, true and reconstructed, and time and memory of one 224³ volume. `--volumes 6` prints instead the table of
-20 to 2000 ml on true CTs, on so many persons and every posture. `--write` leaves what either says of errors where
-`raylift assess` reads it.
+20 to 2000 ml on true CTs, on so many persons and every posture, of voxels of `--spacing` mm. `--write` leaves what
+either says of errors where `raylift assess` reads it.
 """
 
 import argparse
@@ -34,12 +34,12 @@ PLACES = (
     ("right", "supine"), ("left", "upright"), ("left", "right-down"), ("both", "supine"), ("right", "upright"),
     ("right", "left-down"), ("both", "upright"),
 )  # fmt: skip
-FIELD = Grid.canonical((136, 100, 136), 2.5, (0.0, 10.0, 0.0))  # the chest, without most of the arms
+FIELD_MM = (340.0, 250.0, 340.0)  # the chest, without most of the arms
 VOLUMES_HEAD = [
     "stated, both sides", "pneumothoraces", "found", "error of those, ml", "largest, %", "not found",
     "where there is none",
 ]  # fmt: skip
-VOLUMES = "Pneumothorax, ml, each side by itself: phantoms' true CTs of 2.5 mm with noise of 10 HU"
+VOLUMES = "Pneumothorax, ml, each side by itself: phantoms' true CTs of {:g} mm with noise of 10 HU"
 AGREEMENT = "Air and lungs, ml: phantoms of 2.5 mm, their true CTs and what {} made of two X-rays of each"
 HEAD = (
     "phantom", "air", "on the true CT", "Dice", "on the reconstruction", "lungs", "on the true CT",
@@ -138,10 +138,11 @@ def _printed(caption: str, head: list[str], rows: list[list[str]]) -> dict:
     return {"caption": caption, "head": head, "rows": rows}
 
 
-def volumes(persons: int) -> dict:
+def volumes(persons: int, spacing: float) -> dict:
     """Prints a row a stated volume, and returns the table: how the found ones are off over all persons, each in another
     place and posture.
     """
+    field = Grid.canonical(tuple(round(mm / spacing) for mm in FIELD_MM), spacing, (0.0, 10.0, 0.0))
     rows: dict[float, list[tuple[float, float, str]]] = {ml: [] for ml in VOLUMES_ML}
     for seed in range(FIRST_PERSON, FIRST_PERSON + persons):
         for k, ml in enumerate(VOLUMES_ML):
@@ -149,7 +150,7 @@ def volumes(persons: int) -> dict:
             side = side if ml <= ONE_SIDE_ML else "both"
             try:
                 phantom = pneumothorax(
-                    seed, grid=FIELD, ml=ml, side=side, posture=posture, arms_up=True, noise_hu=10.0
+                    seed, grid=field, ml=ml, side=side, posture=posture, arms_up=True, noise_hu=10.0
                 )  # fmt: skip
             except BadInput as error:
                 print(f"left out: {seed}, {error}")
@@ -169,7 +170,7 @@ def volumes(persons: int) -> dict:
         span = f"{off.min():+.1f} to {off.max():+.1f}" if len(seen) else "–"
         cells = [span, worst, missed, f"{wrong:.0f} ml"]
         lines.append([f"{ml:.0f} ml", str(len(there)), str(len(seen)), *cells])
-    return _printed(VOLUMES, VOLUMES_HEAD, lines)
+    return _printed(VOLUMES.format(spacing), VOLUMES_HEAD, lines)
 
 
 def cost() -> None:
@@ -185,11 +186,12 @@ if __name__ == "__main__":
     parser.add_argument("--cases", type=int, default=9, help="phantoms with a pneumothorax")
     parser.add_argument("--model", help="what reconstructs; raylift unless told")
     parser.add_argument("--volumes", type=int, metavar="PERSONS", help="the table of 20 to 2000 ml on true CTs")
+    parser.add_argument("--spacing", type=float, default=1.6, help="mm, of --volumes; 1.6 are what is worked on")
     parser.add_argument("--write", action="store_true", help="leave the errors where the program reads them")
     asked = parser.parse_args()
     print(machine() + "\n")
     if asked.volumes:
-        told = {"volumes": volumes(asked.volumes)}
+        told = {f"volumes at {asked.spacing:g} mm": volumes(asked.volumes, asked.spacing)}
     else:
         print_head(HEAD)
         agreed = lines(asked.cases, asked.model)

@@ -23,6 +23,7 @@ from raylift.reconstruct import device_of, find_model, load_net
 from raylift.segment.agreement import agreement
 from raylift.segment.chest import Chest, segment_chest
 from raylift.segment.lungs import LungModel
+from raylift.segment.pneumothorax import FEWEST_ML
 from raylift.segment.quantities import against, dices, doubts, quantities
 from raylift.spine import Spine
 from raylift.spine.assessed import spine_of, told, vertebrae_of
@@ -32,8 +33,8 @@ FINEST_MM = 1.6  # X-Recon's grid; finer voxels add minutes and no millilitres
 COARSEST_MM = 5.0  # ours: coarser voxels have no pleura
 LIMITS = (
     "Fluid, consolidated or collapsed lung and masses at the wall count as wall: lung volumes leave them out.",
-    "Less than 5 ml of air beside a lung is not reported, and less than 20 ml may be missed; bullae at the wall can be "
-    "taken for it.",
+    f"Less than {FEWEST_ML:.0f} ml of air beside a lung is not reported, and less than 20 ml may be missed; bullae at "
+    "the wall can be taken for it.",
 )
 
 

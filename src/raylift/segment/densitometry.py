@@ -1,7 +1,8 @@
 """How much of each voxel is air outside the lung: a layer thinner than a voxel counts by its share, as a mask cannot.
 
 A voxel between air and lung holds as much air as its HU lies from the lung's level nearby to air's. One between air
-and chest wall may hold wall, air and lung at once; there the layer of voxels next to it decides (`rim_share`).
+and chest wall may hold wall, air and lung at once; there the layer of voxels next to it says how much of what is not
+wall is air (`rim_share`), and its HU how much is not wall.
 """
 
 import numpy as np
@@ -16,6 +17,8 @@ NEAR_MM = 8.0  # ours: how far around a voxel the lung's own level is taken
 CLEAR_VOXELS = 2.5  # ours: so far from the air the lung's level is free of it
 ROUND_VOXELS = 2.0  # ours: air's border is no wider
 ALONG_MM = 25.0  # ours: so far the air may thin out along the wall beyond its mask
+WALL_VOXELS = 1.5  # ours: the standard deviation of the smoothing of the wall's HU
+LEAST_IN_WALL = 0.3  # ours: less may be a wall of another kind
 LAYER_VOXELS = 1.2  # ours: the standard deviation of the smoothing along the wall
 LEAST, GOES_ON = 0.04, 0.25  # ours: of a layer, the least share that counts, and the least along which air goes on
 SPREADS = 2.0  # ours: `GOES_ON` is at least so many standard deviations of the sound lung's layer
@@ -40,7 +43,7 @@ def air_share(
 def _shares(hu: np.ndarray, inside: np.ndarray, mask: np.ndarray, levels: Levels, spacing: float) -> np.ndarray:
     """One side's shares."""
     core = core_of(hu, inside, levels)
-    rim = inside & ~core & ~ndimage.binary_erosion(inside) & (hu < (levels.air + levels.tissue) / 2)
+    rim = ndimage.binary_dilation(inside) & ~core & ~ndimage.binary_erosion(inside)
     away = ndimage.distance_transform_edt(~mask)
     lung = _lung_hu(hu, core & ndimage.binary_erosion(inside, iterations=2) & (away > CLEAR_VOXELS), levels, spacing)
     share = np.where(core, (lung - hu) / np.maximum(lung - levels.air, 1.0), 0)
@@ -54,7 +57,17 @@ def _shares(hu: np.ndarray, inside: np.ndarray, mask: np.ndarray, levels: Levels
     away = ndimage.distance_transform_edt(~reached)
     counts = (along > max(LEAST, SPREADS * spread / 3)) | mask | (away <= 1.5)
     core_share = np.where(core & counts & (away <= ROUND_VOXELS), share, 0)
-    return np.where(rim & (away <= ROUND_VOXELS), rim_share(along), core_share)
+    layer_hu = lung + along.clip(0, 1) * (levels.air - lung)
+    thick = rim_share(along) * _not_wall(hu, inside, layer_hu, levels)
+    return np.where(rim & (away <= ROUND_VOXELS), thick, core_share)
+
+
+def _not_wall(hu: np.ndarray, inside: np.ndarray, within: np.ndarray, levels: Levels) -> np.ndarray:
+    """How much of each voxel is not the chest's wall, by its HU between the wall's nearby and `within`; 0 to 1."""
+    wall = ~ndimage.binary_dilation(inside) & (hu > levels.tissue_cut)
+    beyond = np.nan_to_num(mean_over(hu, wall, WALL_VOXELS), nan=levels.tissue)
+    share = (beyond - hu) / np.maximum(beyond - within, 1.0)
+    return np.where(share < LEAST_IN_WALL, 0, share).clip(max=1)
 
 
 def rim_share(along: np.ndarray) -> np.ndarray:

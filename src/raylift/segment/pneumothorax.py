@@ -7,8 +7,8 @@ from skimage.morphology import convex_hull_image
 from raylift.segment.levels import Levels
 from raylift.segment.morphology import box_of, parts
 
-SEED_SHARE = 0.3  # ours: of the way from air to lung; what is lighter than that is no lung
-FEWEST_ML = 5.0  # ours: a smaller one is not told from the air of a bulla or a bronchus
+SEED_SHARE = 0.4  # ours: of the way from air to lung; what is lighter than that is no lung
+FEWEST_ML = 3.0  # ours: a smaller one is not told from the air of a bulla or a bronchus
 VESSEL_HU = 150.0  # ours: so far above the lung's level a voxel is of a vessel
 NEAR_MM = 12.0  # ours: how far around a border the lung's own level is taken
 SPREAD_MM = 1.6  # ours: the standard deviation of the smoothing before a voxel is judged

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
+from scipy import ndimage
 
 from raylift.segment.chest import Chest
 
@@ -25,7 +26,8 @@ def quantities(chest: Chest, inside: Bool[np.ndarray, "D H W"] | None = None) ->
     for name, sides in {**{side: (side,) for side in SIDES}, "total": SIDES}.items():
         cavity = _inside(chest.mask(*(f"{what}_{side}" for what in ("lung", "pneumothorax") for side in sides)), inside)
         air = chest.mask(*AIR) if chest.air is None else chest.air
-        whole, air_ml = float(cavity.sum() * voxel_ml), max(float(air[cavity].sum(dtype=np.float64)), 0.0) * voxel_ml
+        around = cavity if chest.air is None else ndimage.binary_dilation(cavity)
+        whole, air_ml = float(cavity.sum() * voxel_ml), max(float(air[around].sum(dtype=np.float64)), 0.0) * voxel_ml
         lung_ml = whole - air_ml
         found[name] = {
             "lung_ml": lung_ml if whole else None,
