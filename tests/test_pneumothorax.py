@@ -99,6 +99,14 @@ def test_air_counts_by_its_shares_and_leaves_the_cavity_whole():
     assert by_share["occupancy_percent"] == pytest.approx(100 * 36 / 64)
 
 
+def test_air_in_voxels_that_are_mostly_wall_counts_too():
+    labels, shares = np.ones((6, 4, 4), np.uint8), np.zeros((6, 4, 4), np.float32)
+    labels[3:] = 6
+    shares[3:], shares[2], shares[1] = 1.0, 0.25, 0.25  # the last lies two voxels off: of something else
+    chest = Chest(labels=labels, grid=Grid.canonical(labels.shape, 10.0), levels=LEVELS, air=shares)
+    assert quantities(chest)["left"]["pneumothorax_ml"] == 48 + 4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", (7300, 7303, 7305))
 @pytest.mark.parametrize(

@@ -18,15 +18,15 @@ STRUCTURES = {"right lung": ("lung_right",), "left lung": ("lung_left",), "air o
 def quantities(chest: Chest, inside: Bool[np.ndarray, "D H W"] | None = None) -> dict[str, dict[str, float | None]]:
     """For right, left and total: `lung_ml`, `pneumothorax_ml` and `occupancy_percent`, the air's share of lung and air.
 
-    Air counts by each voxel's share of it where the chest knows that, else by its label. None where there is neither
-    lung nor air; only voxels `inside` count.
+    Air counts by each voxel's share of it where the chest knows that, in voxels that are mostly wall too, else by its
+    label. None where there is neither lung nor air; only voxels `inside` count.
     """
     voxel_ml = float(np.prod(chest.grid.spacing_mm)) / 1000
     found = {}
     for name, sides in {**{side: (side,) for side in SIDES}, "total": SIDES}.items():
         cavity = _inside(chest.mask(*(f"{what}_{side}" for what in ("lung", "pneumothorax") for side in sides)), inside)
         air = chest.mask(*AIR) if chest.air is None else chest.air
-        around = cavity if chest.air is None else ndimage.binary_dilation(cavity)
+        around = cavity if chest.air is None else _inside(ndimage.binary_dilation(cavity), inside)
         whole, air_ml = float(cavity.sum() * voxel_ml), max(float(air[around].sum(dtype=np.float64)), 0.0) * voxel_ml
         lung_ml = whole - air_ml
         found[name] = {
