@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from raylift import DISCLAIMER
+from raylift import DISCLAIMER, models
 from raylift.data import store
 from raylift.errors import BadInput, GeometryError
 from raylift.experiments.material import make
@@ -35,8 +35,6 @@ def case(balls):
 
 
 def shown(case, fault: str, severity: float = 1.0):
-    from raylift import models
-
     generator = torch.Generator().manual_seed(0)
     return exposed(case, models.get("sart"), FAULTS[fault], severity, generator)[0]
 
@@ -72,8 +70,6 @@ def test_each_fault_does_what_its_name_says(case):
 
 
 def test_metal_is_all_that_it_changes_of_the_truth(case):
-    from raylift import models
-
     generator = torch.Generator().manual_seed(0)
     plain, metal = (exposed(case, models.get("sart"), FAULTS[name], 20.0, generator)[2] for name in ("none", "metal"))
     changed = (metal - plain).abs() > 1
@@ -83,10 +79,9 @@ def test_metal_is_all_that_it_changes_of_the_truth(case):
 def test_air_behind_a_turned_panel_is_no_hindrance(case):
     """The cube's corners are empty, and the last beam stands so near that its panel cuts them off."""
     beam = case.beams[-1]
-    centre = np.array(case.grid.centre_mm)
-    reach = (np.array(beam.detector_centre_mm) - centre) / np.linalg.norm(np.array(beam.detector_centre_mm) - centre)
-    side = case.grid.shape[0] * case.grid.spacing_mm[0]
-    near = replace(beam, detector_centre_mm=tuple(centre + reach * 0.6 * side))
+    centre, side = np.array(case.grid.centre_mm), case.grid.shape[0] * case.grid.spacing_mm[0]
+    way = beam.detector_centre_mm - centre
+    near = replace(beam, detector_centre_mm=tuple(centre + 0.6 * side * way / np.linalg.norm(way)))
     scene = Scene(volume=Volume(hu=case.ct(), grid=case.grid, source="c"), beams=(near,), cube=case.grid)
     turned_scene = FAULTS["angle"].before(scene, 20.0)
     with pytest.raises(GeometryError):

@@ -306,7 +306,9 @@ def adjoint(first, last, volume, axis, thin, fresh, rays, rows):
     f = rays.dtype.type
     plane = PADDING + rows + PADDING + 4 * LANES
     by_lanes = permutes_lines(volume) and size_q >= LANES and size_p >= GATHERED and rows > 2
-    pixels = np.zeros(3 * plane, rays.dtype)
+    padded = np.zeros((3, plane), rays.dtype)
+    inner = slice(PADDING, PADDING + rows)
+    x, y, g, pixels = padded[0, inner], padded[1, inner], padded[2, inner], padded.reshape(-1)
     lines = np.empty((min(thin, size_a), size_p, size_q), rays.dtype)
     for task in range(first, last):
         start = task * thin
@@ -318,16 +320,14 @@ def adjoint(first, last, volume, axis, thin, fresh, rays, rows):
             lay_slab(volume, axis, start, slab)
         for b in range(views):
             for c in range(columns):
-                ray = rays[b, :, c]
-                if not ray[6, :rows].any():
+                if not rays[b, 6, c, :rows].any():
                     continue
-                together = by_lanes and ray[5, 0] == ray[5, rows - 1]
+                together = by_lanes and rays[b, 5, c, 0] == rays[b, 5, c, rows - 1]
                 for j in range(len(slab)):
                     jf = f(start + j)
-                    _places(pixels[PADDING : PADDING + rows], rays[b, 3, c], rays[b, 2, c], jf)
-                    _places(pixels[plane + PADDING : plane + PADDING + rows], rays[b, 1, c], rays[b, 0, c], jf)
-                    weights = pixels[2 * plane + PADDING : 2 * plane + PADDING + rows]
-                    _weights(weights, rays[b, 6, c], rays[b, 5, c], rays[b, 4, c], jf)
+                    _places(x, rays[b, 3, c], rays[b, 2, c], jf)
+                    _places(y, rays[b, 1, c], rays[b, 0, c], jf)
+                    _weights(g, rays[b, 6, c], rays[b, 5, c], rays[b, 4, c], jf)
                     o = j * stride_a
                     if not together or not _gather_column(flat, o, stride_p, pixels, plane, rows, size_p, size_q):
                         _scatter_column(flat, o, pixels, plane, rows, size_p, size_q)

@@ -42,8 +42,8 @@ def air_share(
 
 def _shares(hu: np.ndarray, inside: np.ndarray, mask: np.ndarray, levels: Levels, spacing: float) -> np.ndarray:
     """One side's shares."""
-    core = core_of(hu, inside, levels)
-    rim = ndimage.binary_dilation(inside) & ~core & ~ndimage.binary_erosion(inside)
+    core, around = core_of(hu, inside, levels), ndimage.binary_dilation(inside)
+    rim = around & ~core & ~ndimage.binary_erosion(inside)
     away = ndimage.distance_transform_edt(~mask)
     lung = _lung_hu(hu, core & ndimage.binary_erosion(inside, iterations=2) & (away > CLEAR_VOXELS), levels, spacing)
     share = np.where(core, (lung - hu) / np.maximum(lung - levels.air, 1.0), 0)
@@ -58,14 +58,14 @@ def _shares(hu: np.ndarray, inside: np.ndarray, mask: np.ndarray, levels: Levels
     counts = (along > max(LEAST, SPREADS * spread / 3)) | mask | (away <= 1.5)
     core_share = np.where(core & counts & (away <= ROUND_VOXELS), share, 0)
     layer_hu = lung + along.clip(0, 1) * (levels.air - lung)
-    thick = rim_share(along) * _not_wall(hu, inside, layer_hu, levels)
-    return np.where(rim & (away <= ROUND_VOXELS), thick, core_share)
+    wall = ~around & (hu > levels.tissue_cut)
+    wall_hu = np.nan_to_num(mean_over(hu, wall, WALL_VOXELS), nan=levels.tissue)
+    rim_air = rim_share(along) * _not_wall(hu, layer_hu, wall_hu)
+    return np.where(rim & (away <= ROUND_VOXELS), rim_air, core_share)
 
 
-def _not_wall(hu: np.ndarray, inside: np.ndarray, within: np.ndarray, levels: Levels) -> np.ndarray:
-    """How much of each voxel is not the chest's wall, by its HU between the wall's nearby and `within`; 0 to 1."""
-    wall = ~ndimage.binary_dilation(inside) & (hu > levels.tissue_cut)
-    beyond = np.nan_to_num(mean_over(hu, wall, WALL_VOXELS), nan=levels.tissue)
+def _not_wall(hu: np.ndarray, within: np.ndarray, beyond: np.ndarray) -> np.ndarray:
+    """How much of each voxel is not the chest's wall, by its HU between those `within` and those `beyond`; 0 to 1."""
     share = (beyond - hu) / np.maximum(beyond - within, 1.0)
     return np.where(share < LEAST_IN_WALL, 0, share).clip(max=1)
 

@@ -210,7 +210,7 @@ def exposed(
     truth = batch.hu[0, 0]
     if scene.volume is not source:  # what the fault changed, and nothing that another resampling would
         cube = Grid.canonical((n,) * 3, model.spacing, tuple(case.grid.centre_mm))
-        after, before = (resampled(volume, cube).hu.astype(np.float32) for volume in (scene.volume, source))
+        after, before = (resampled(volume, cube).hu for volume in (scene.volume, source))
         truth = truth + torch.from_numpy(after - before)
     valid = None if batch.valid is None else batch.valid[0, 0]
     return xrays, store.centred_beams(told, case.grid), truth, valid
