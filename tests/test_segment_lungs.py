@@ -63,6 +63,17 @@ def test_balls_shrink_grow_and_leave_a_half_space_alone():
     assert (solid(hollow) == hollow).all()
 
 
+def test_closing_fills_nothing_between_a_mask_and_the_volumes_border():
+    """A lung behind the chest's wall, where the scan ends within the wall; one that the scan cuts goes on."""
+    near = np.zeros((20, 20, 20), bool)
+    near[5:15, 2:12, 5:15] = True
+    assert (closed(near, 4.0, 1.0) == near).all()
+    cut = np.zeros((20, 20, 20), bool)
+    cut[:10, 4:16, 4:16] = True
+    cut[:, 9:11, 9:11] = False  # a vessel
+    assert (closed(cut, 4.0, 1.0)[:6, 9:11, 9:11]).all()
+
+
 def test_sides_swap_in_the_mirror(leaky, segmented):
     mirrored = replace(leaky.volume, hu=np.ascontiguousarray(leaky.volume.hu[:, :, ::-1]))
     again = quantities(segment_chest(mirrored))

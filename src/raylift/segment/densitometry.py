@@ -13,15 +13,15 @@ from raylift.segment.levels import Levels
 from raylift.segment.morphology import box_of
 from raylift.segment.pneumothorax import VESSEL_HU, core_of, mean_over
 
-NEAR_MM = 8.0  # ours: how far around a voxel the lung's own level is taken
-CLEAR_VOXELS = 2.5  # ours: so far from the air the lung's level is free of it
+NEAR_MM, NEAREST_VOXELS = 8.0, 1.25  # ours: standard deviations; around a voxel the lung's own level is taken
+CLEAR_VOXELS = 1.5  # ours: so far from the air the lung's level is free of it
 ROUND_VOXELS = 2.0  # ours: air's border is no wider
 ALONG_MM = 25.0  # ours: so far the air may thin out along the wall beyond its mask
 WALL_VOXELS = 1.5  # ours: the standard deviation of the smoothing of the wall's HU
 LEAST_IN_WALL = 0.3  # ours: less may be a wall of another kind
 LAYER_VOXELS = 1.2  # ours: the standard deviation of the smoothing along the wall
-LEAST, GOES_ON = 0.04, 0.25  # ours: of a layer, the least share that counts, and the least along which air goes on
-SPREADS = 2.0  # ours: `GOES_ON` is at least so many standard deviations of the sound lung's layer
+LEAST, GOES_ON = 0.04, 0.15  # ours: of a layer, the least share that counts, and the least along which air goes on
+SPREADS = 5.0  # ours: `GOES_ON` is at least so many standard deviations of the sound lung's layer
 OUTSIDE = (-0.7, 1.3)  # ours: shares below are vessels; noise stays, so that it averages to nothing
 FEWEST = 1000  # ours: voxels of lung from which a gradient is found
 
@@ -81,13 +81,18 @@ def rim_share(along: np.ndarray) -> np.ndarray:
 
 
 def _lung_hu(hu: np.ndarray, clear: np.ndarray, levels: Levels, spacing: float) -> np.ndarray:
-    """The lung's level at each voxel: a gradient over the whole side, and what the lung nearby adds to it."""
+    """The lung's level at each voxel: a gradient over the whole side, and what the lung nearby adds to it: the nearest
+    where there is some, since lung is not even, else what lies within millimetres.
+    """
+    out = np.full(hu.shape, levels.lung, np.float32)
     lung = clear & (hu < levels.lung + VESSEL_HU)
     if lung.sum() < FEWEST:
-        return np.full(hu.shape, levels.lung, np.float32)
+        return out
     base = _gradient(hu, lung)
-    near = base + mean_over(hu - base, lung, NEAR_MM / spacing)
-    return np.where(np.isfinite(near), near, levels.lung).astype(np.float32)
+    for sigma in (NEAR_MM / spacing, NEAREST_VOXELS):
+        added = mean_over(hu - base, lung, sigma)
+        out = np.where(np.isfinite(added), base + added, out)
+    return out
 
 
 def _gradient(hu: np.ndarray, lung: np.ndarray) -> np.ndarray:

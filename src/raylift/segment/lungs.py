@@ -12,7 +12,8 @@ from raylift.types import Volume
 LungModel = Callable[[Volume], np.ndarray]  # an upright CT -> uint8 (D, H, W): 0, 1 the right lung, 2 the left
 RIGHT, LEFT = 1, 2
 LUNG_ML = 50.0  # X-Recon, our reading of PTX-Seg: smaller air is no lung
-INNER_HU = (-960.0, -550.0)  # ours: the mean of a lung; gas lies below, fat with partial volume above
+INNER_HU = (-960.0, -550.0)  # ours: a lung's HU; gas lies below, fat with partial volume above
+LUNG_SHARE = 0.2  # ours: of a part, of a lung's HU where the rest may be the air around a lung that has collapsed
 BRIDGE_MM = 4.0  # ours: half the width of what may join two parts
 CORE_SHARE = 0.3  # ours: of a part that is left without its outer 4 mm
 CORE_ML = 0.5  # ours
@@ -62,7 +63,7 @@ def _cores(cores: np.ndarray, smooth: np.ndarray, body: np.ndarray, voxel_ml: fl
     labels, order = parts(cores, CORE_ML / voxel_ml)
     sizes = np.bincount(labels.ravel()) * voxel_ml
     large = [k for k in order if sizes[k] >= CORE_SHARE * LUNG_ML]
-    lungs = [k for k in large if _like_lung(labels == k, smooth, body)]
+    lungs = [k for k in large if _like_lung(labels == k, smooth, body, voxel_ml)]
     if not lungs:
         return np.zeros(cores.shape, bool), cores
     top, bottom = _reach(np.isin(labels, lungs))
@@ -79,11 +80,14 @@ def _cores(cores: np.ndarray, smooth: np.ndarray, body: np.ndarray, voxel_ml: fl
     return np.isin(labels, lungs), np.isin(labels, bowel)
 
 
-def _like_lung(core: np.ndarray, smooth: np.ndarray, body: np.ndarray) -> bool:
-    """True for a part as light as a lung that reaches as far back in the body as lungs do."""
-    level = float(np.median(smooth[core]))
+def _like_lung(core: np.ndarray, smooth: np.ndarray, body: np.ndarray, voxel_ml: float) -> bool:
+    """True for a part as light as a lung, or partly so and large, that reaches as far back in the body as lungs do."""
+    hu = smooth[core]
+    level = float(np.median(hu))
+    share = float(((hu > INNER_HU[0]) & (hu < INNER_HU[1])).mean())
+    light = INNER_HU[0] < level < INNER_HU[1] or (share > LUNG_SHARE and LUNG_SHARE * len(hu) * voxel_ml > LUNG_ML)
     planes, rows = np.nonzero(core.any(2))
-    return INNER_HU[0] < level < INNER_HU[1] and float(_depth(body)[planes, rows].max()) > BACK_SHARE
+    return light and float(_depth(body)[planes, rows].max()) > BACK_SHARE
 
 
 def _reach(mask: np.ndarray) -> tuple[int, int]:

@@ -25,8 +25,10 @@ def opened(mask: np.ndarray, mm: float, spacing: float) -> np.ndarray:
 
 
 def closed(mask: np.ndarray, mm: float, spacing: float) -> np.ndarray:
-    """`mask` with gaps narrower than twice `mm` filled."""
-    return shrunk(grown(mask, mm, spacing), mm, spacing) | mask
+    """`mask` with gaps narrower than twice `mm` filled; beyond the volume's border it goes on as it is there."""
+    margin = round(mm / spacing) + 1
+    inner = (slice(margin, -margin),) * 3
+    return shrunk(grown(np.pad(mask, margin, mode="edge"), mm, spacing), mm, spacing)[inner] | mask
 
 
 def parts(mask: np.ndarray, least_voxels: float = 1) -> tuple[np.ndarray, list[int]]:

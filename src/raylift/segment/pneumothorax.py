@@ -14,6 +14,8 @@ NEAR_MM = 12.0  # ours: how far around a border the lung's own level is taken
 SPREAD_MM = 1.6  # ours: the standard deviation of the smoothing before a voxel is judged
 WALL_SHARE = 0.15  # ours: of an air pocket's surface that lies against the wall
 FULL_SHARE = 0.75  # ours: of the way from lung to air, a pocket's median; dark lung goes half of it
+SURE_SHARE = 0.2  # ours: of the way from air to lung; what goes further and is no thin layer may be dark lung
+THIN_VOXELS = 2.0  # ours: so far from a cavity's border the layer may be thin
 
 
 def pneumothorax_mask(hu: np.ndarray, cavity: np.ndarray, levels: Levels, spacing: float) -> np.ndarray:
@@ -44,7 +46,10 @@ def _in_box(hu: np.ndarray, cavity: np.ndarray, levels: Levels, spacing: float) 
     share = mean_over(air.astype(np.float32), core, 0.8)
     rim = inside & ~core & (share > 0.5) & (hu < (levels.air + levels.tissue) / 2)
     full = np.where(core, (local - hu) / np.maximum(local - levels.air, 1), np.nan)
-    return _pockets(air | rim, inside, full, voxel_ml)
+    pockets = _pockets(air | rim, inside, full, voxel_ml)
+    thin = ndimage.distance_transform_edt(inside) <= THIN_VOXELS
+    sure = pockets & (thin | (even < levels.air + SURE_SHARE * (local - levels.air)))
+    return pockets & ndimage.binary_dilation(sure)
 
 
 def core_of(hu: np.ndarray, inside: np.ndarray, levels: Levels) -> np.ndarray:
