@@ -128,11 +128,27 @@ def lay_back(lines, axis, start, volume):
 
 @njit(**FAST)
 @no_type_check
-def steps(first, last, at, affine, spacing, axis, out):
-    """For the columns `first` to `last` of one view, columns rows: each ray's step in mm from one slice to the next; 0
-    where its main axis is another than `axis`.
+def steps(first, last, table, affine, spacing, axis, out):
+    """For the columns `first` to `last`, counted through all views, fill `out`, V columns rows: each ray's step in mm
+    from one slice to the next; 0 where its main axis is another than `axis`.
     """
-    for c in range(first, last):
-        for r in range(out.shape[1]):
-            mine = main_axis(at, spacing, r, c) == axis
-            out[c, r] = step_mm(at, affine, axis, r, c) if mine else 0.0
+    columns, rows = out.shape[1:]
+    for task in range(first, last):
+        b, c = task // columns, task % columns
+        for r in range(rows):
+            mine = main_axis(table[b], spacing, r, c) == axis
+            out[b, c, r] = step_mm(table[b], affine, axis, r, c) if mine else 0.0
+
+
+@njit(**FAST)
+@no_type_check
+def collect(first, last, steps, sums, out):
+    """For the same columns write to `out`, V columns rows, all that the shares of slices have summed up, in mm."""
+    columns, rows = out.shape[1:]
+    for task in range(first, last):
+        b, c = task // columns, task % columns
+        for share in range(1, len(sums)):
+            for r in range(rows):
+                sums[0, b, c, r] += sums[share, b, c, r]
+        for r in range(rows):
+            out[b, c, r] = steps[b, c, r] * sums[0, b, c, r]

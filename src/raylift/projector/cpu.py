@@ -4,6 +4,7 @@ Plain threads rather than numba's own: callers may be threads or forked workers 
 """
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
@@ -60,136 +61,139 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
 
 
 def in_threads(loop, tasks: int, *arguments) -> None:
-    """Run `loop` over all its tasks in torch's number of threads."""
+    """Run `loop` over all its tasks in torch's number of threads, the caller's own among them."""
     threads = min(torch.get_num_threads(), tasks)
     if threads < 2:
         loop(0, tasks, *arguments)
         return
     edges = np.linspace(0, tasks, min(tasks, SPANS * threads) + 1).astype(int).tolist()
+    spans = iter(list(pairwise(edges)))  # each thread takes the next one
+
+    def work():
+        for first, last in spans:
+            loop(first, last, *arguments)
+
     pool = _pool(os.getpid(), torch.get_num_threads())
-    for done in [pool.submit(loop, first, last, *arguments) for first, last in pairwise(edges)]:
-        done.result()
+    others = [pool.submit(work) for _ in range(threads - 1)]
+    try:
+        work()
+    finally:
+        for other in others:
+            if not other.cancel():  # one that has not begun would find nothing left
+                other.result()
 
 
-def _groups(table: np.ndarray) -> list[tuple[bool, np.ndarray]]:
-    """The views that take the rectified loops, and the others."""
-    along_body = table[:, RECTIFIED] > 0
-    return [(flag, np.flatnonzero(along_body == flag)) for flag in (True, False) if (along_body == flag).any()]
-
-
-def _project_one(volume: Tensor, pictures: np.ndarray, table: np.ndarray, affine: np.ndarray) -> None:
-    spacing = np.linalg.norm(affine, axis=0)
-    for along_body, views in _groups(table):
-        project_views = _project_rectified if along_body else _project_general
-        for some in np.split(views, range(TOGETHER, len(views), TOGETHER)):
-            out = np.zeros((len(some), *pictures.shape[1:]), pictures.dtype)
-            project_views(volume, out, table[some], affine, spacing)
-            pictures[some] = out
-
-
-def _project_rectified(volume: Tensor, out: np.ndarray, table, affine, spacing) -> None:
-    voxels = volume.numpy()
-    for axis in (1, 2):
-        steps = _steps(out, table, affine, spacing, axis)
-        if steps.any():
-            sums = _sums(voxels, axis, out)
-            in_threads(rectified.forward, len(sums), voxels, axis, _thin(voxels, axis), table, spacing, sums)
-            out += steps * sums.sum(0)[..., : out.shape[2]]
-
-
-def _project_general(volume: Tensor, out: np.ndarray, table, affine, spacing) -> None:
-    missing = [max(0, 2 - n) for n in volume.shape]  # an axis of one voxel gets a second of zero: loops load pairs
-    if any(missing):
-        volume = pad(volume, [0, missing[2], 0, missing[1], 0, missing[0]])
-    voxels = volume.numpy()
+def _passes(table: np.ndarray, pixels: tuple[int, int], spacing: np.ndarray) -> Iterator[tuple[int, bool, np.ndarray]]:
+    """Which views go through the volume together: the main axis that their rays may have, whether they take the
+    rectified loops, and their numbers; `pixels` are columns, rows.
+    """
+    has_rays, along_body = _has_rays(table, pixels, spacing), table[:, RECTIFIED] > 0
     for axis in range(3):
-        rays, spans = _aimed(voxels, out, table, affine, spacing, axis)
-        if rays[:, 6].any():
-            sums = _sums(voxels, axis, out)
-            in_threads(general.forward, len(sums), voxels, axis, _thin(voxels, axis), rays, spans, sums)
-            out += (rays[:, 6] * sums.sum(0))[..., : out.shape[2]]
+        for flag in (True, False):
+            views = np.flatnonzero(has_rays[:, axis] & (along_body == flag))
+            for first in range(0, len(views), TOGETHER):
+                yield axis, flag, views[first : first + TOGETHER]
 
 
-def _steps(pictures: np.ndarray, table, affine, spacing, axis: int) -> np.ndarray:
-    """Each ray's step in mm, 0 where it has another main axis; V columns rows."""
-    steps = np.zeros_like(pictures)
-    for at, step in zip(table, steps, strict=True):
-        if _may_have(at, step.shape, spacing, axis):
-            in_threads(compiled.steps, len(step), at, affine, spacing, axis, step)
-    return steps
-
-
-def _aimed(voxels: np.ndarray, pictures: np.ndarray, table, affine, spacing, axis: int):
-    """What `general.aim` says of each view; nothing but zeros of one that has no ray of this main axis."""
-    views, columns, rows = pictures.shape
-    rays = np.zeros((views, 7, columns, _padded(rows)), pictures.dtype)
-    spans = np.zeros((views, columns, rays.shape[3] // LANES, 3), np.int64)
-    sizes = tuple(voxels.shape[k] for k in ((0, 1, 2), (1, 2, 0), (2, 1, 0))[axis])
-    for at, aimed, span in zip(table, rays, spans, strict=True):
-        if _may_have(at, (columns, rows), spacing, axis):
-            in_threads(general.aim, columns, at, affine, spacing, axis, sizes, aimed, span)
-    return rays, spans
-
-
-def _may_have(at: np.ndarray, pixels: tuple[int, int], spacing: np.ndarray, axis: int) -> bool:
-    """False where no ray of a view, of so many columns and rows, has the main axis `axis`.
+def _has_rays(table: np.ndarray, pixels: tuple[int, int], spacing: np.ndarray) -> np.ndarray:
+    """For each view, of so many columns and rows, and each axis: False if no ray of the view has that main axis; V 3.
 
     Directions with one main axis and sense make a convex cone, and a panel is flat: what its four corners share, all
     of its pixels do.
     """
-    columns, rows = pixels
-    corners = [(c, r) for c in (0, columns - 1) for r in (0, rows - 1)]
-    ways = spacing * [at[FIRST] + c * at[TURN_ACROSS] + r * at[TURN_DOWN] for c, r in corners]
-    if at[RECTIFIED] > 0:
-        ways[:, 0] = 0.0
-    main = int(np.abs(ways[0]).argmax())
-    along, across = ways[:, main] * np.sign(ways[0, main]), np.abs(np.delete(ways, main, 1)).max(1)
-    return axis == main or bool((along <= (1 + ROUNDED) * across).any())
+    corners = [(c, r) for c in (0, pixels[0] - 1) for r in (0, pixels[1] - 1)]
+    ways = [table[:, FIRST] + c * table[:, TURN_ACROSS] + r * table[:, TURN_DOWN] for c, r in corners]
+    ways, along_body = spacing * np.stack(ways, 1), table[:, RECTIFIED] > 0  # V 4 3
+    ways[along_body, :, 0] = 0.0
+    has_rays = np.abs(ways[:, 0]).argmax(1)[:, None] == np.arange(3)
+    along = np.where(has_rays[:, None], ways, 0.0).sum(-1)  # the first corner's main axis; V 4
+    across = np.where(has_rays[:, None], 0.0, np.abs(ways)).max(-1)
+    parts = along * np.sign(along[:, :1]) <= (1 + ROUNDED) * across
+    has_rays[parts.any(1)] = True
+    has_rays[along_body, 0] = False
+    return has_rays
 
 
-def _sums(voxels: np.ndarray, axis: int, out: np.ndarray) -> np.ndarray:
-    """Zeros for what each share of the slices gives to the pictures, whose rows are filled up to whole lanes."""
-    views, columns, rows = out.shape
-    return np.zeros((min(SHARES, voxels.shape[axis]), views, columns, _padded(rows)), out.dtype)
+def _project_one(volume: Tensor, pictures: np.ndarray, table: np.ndarray, affine: np.ndarray) -> None:
+    """Add to `pictures`, V columns rows."""
+    missing = [max(0, 2 - n) for n in volume.shape]  # an axis of one voxel gets a second of zero: loops load pairs
+    if any(missing):
+        volume = pad(volume, [0, missing[2], 0, missing[1], 0, missing[0]])
+    voxels, pixels, spacing = volume.numpy(), pictures.shape[1:], np.linalg.norm(affine, axis=0)
+    for axis, along_body, views in _passes(table, pixels, spacing):
+        sums = np.zeros((min(SHARES, voxels.shape[axis]), len(views), pixels[0], _padded(pixels[1])), voxels.dtype)
+        sum_up = _sum_rectified if along_body else _sum_general
+        steps = sum_up(voxels, axis, table[views], affine, spacing, pixels, sums)
+        found = np.empty((len(views), *pixels), voxels.dtype)
+        in_threads(compiled.collect, len(views) * pixels[0], steps, sums, found)
+        pictures[views] += found
+
+
+def _sum_rectified(voxels: np.ndarray, axis: int, table, affine, spacing, pixels, sums: np.ndarray) -> np.ndarray:
+    """Add to `sums` what the shares of the slices give to the pictures; the rays' steps come back."""
+    steps = _steps(table, affine, spacing, axis, pixels, voxels.dtype)
+    if steps.any():
+        in_threads(rectified.forward, len(sums), voxels, axis, _thin(voxels, axis), table, spacing, sums)
+    return steps
+
+
+def _sum_general(voxels: np.ndarray, axis: int, table, affine, spacing, pixels, sums: np.ndarray) -> np.ndarray:
+    """The same for views of any pose."""
+    rays, steps, spans = _aimed(voxels.shape, table, affine, spacing, axis, pixels, voxels.dtype)
+    if steps.any():
+        in_threads(general.forward, len(sums), voxels, axis, _thin(voxels, axis), rays, steps, spans, sums)
+    return steps
+
+
+def _backproject_one(pictures: np.ndarray, volume: np.ndarray, table: np.ndarray, affine: np.ndarray) -> None:
+    """Write the adjoint to `volume`, which holds zeros."""
+    fresh, spacing = True, np.linalg.norm(affine, axis=0)
+    for axis, along_body, views in _passes(table, pictures.shape[1:], spacing):
+        spread = _spread_rectified if along_body else _spread_general
+        fresh = spread(pictures[views], volume, axis, fresh, table[views], affine, spacing)
+
+
+def _spread_rectified(pictures, volume, axis, fresh, table, affine, spacing) -> bool:
+    """Add to `volume`, or write over it if it is `fresh`; whether it still is."""
+    weighed = _steps(table, affine, spacing, axis, pictures.shape[1:], volume.dtype) * pictures
+    if not weighed.any():
+        return fresh
+    thin = _thin(volume, axis)
+    in_threads(rectified.adjoint, -(-volume.shape[axis] // thin), volume, axis, thin, fresh, table, spacing, weighed)
+    return False
+
+
+def _spread_general(pictures, volume, axis, fresh, table, affine, spacing) -> bool:
+    """The same for views of any pose."""
+    rays, steps, _ = _aimed(volume.shape, table, affine, spacing, axis, pictures.shape[1:], volume.dtype)
+    weighed = steps[..., : pictures.shape[2]] * pictures
+    if not weighed.any():
+        return fresh
+    thin = _thin(volume, axis)
+    in_threads(general.adjoint, -(-volume.shape[axis] // thin), volume, axis, thin, fresh, rays, weighed)
+    return False
+
+
+def _steps(table: np.ndarray, affine, spacing, axis: int, pixels: tuple[int, int], dtype) -> np.ndarray:
+    """Each ray's step in mm, 0 where it has another main axis; V columns rows."""
+    steps = np.empty((len(table), *pixels), dtype)
+    in_threads(compiled.steps, len(table) * pixels[0], table, affine, spacing, axis, steps)
+    return steps
+
+
+def _aimed(shape: tuple[int, ...], table: np.ndarray, affine, spacing, axis: int, pixels: tuple[int, int], dtype):
+    """What `general.aim` says of each view: its rays, whose rows are filled up to whole lanes, their steps and spans."""
+    rows = _padded(pixels[1])
+    rays = np.empty((len(table), 6, pixels[0], rows), dtype)
+    steps = np.empty((len(table), pixels[0], rows), dtype)
+    spans = np.zeros((len(table), pixels[0], rows // LANES, 3), np.int64)
+    sizes = tuple(shape[k] for k in ((0, 1, 2), (1, 2, 0), (2, 1, 0))[axis])
+    in_threads(general.aim, len(table) * pixels[0], table, affine, spacing, axis, sizes, rays, steps, spans)
+    return rays, steps, spans
 
 
 def _padded(rows: int) -> int:
     return -(-rows // LANES) * LANES
-
-
-def _backproject_one(pictures: np.ndarray, volume: np.ndarray, table: np.ndarray, affine: np.ndarray) -> None:
-    """Write the adjoint to `volume`."""
-    spacing = np.linalg.norm(affine, axis=0)
-    fresh = True
-    for along_body, views in _groups(table):
-        backproject_views = _backproject_rectified if along_body else _backproject_general
-        for some in np.split(views, range(TOGETHER, len(views), TOGETHER)):
-            fresh = backproject_views(pictures[some], volume, fresh, table[some], affine, spacing)
-
-
-def _backproject_rectified(pictures, volume, fresh, table, affine, spacing) -> bool:
-    """Add to `volume`, or write over it if it is `fresh`; whether it still is."""
-    for axis in (1, 2):
-        steps = _steps(pictures, table, affine, spacing, axis)
-        if steps.any():
-            thin, weighed = _thin(volume, axis), steps * pictures
-            tasks = -(-volume.shape[axis] // thin)
-            in_threads(rectified.adjoint, tasks, volume, axis, thin, fresh, table, spacing, weighed)
-            fresh = False
-    return fresh
-
-
-def _backproject_general(pictures, volume, fresh, table, affine, spacing) -> bool:
-    """The same for views of any pose."""
-    rows = pictures.shape[2]
-    for axis in range(3):
-        rays, _ = _aimed(volume, pictures, table, affine, spacing, axis)
-        rays[:, 6, :, :rows] *= pictures
-        if rays[:, 6, :, :rows].any():
-            thin = _thin(volume, axis)
-            in_threads(general.adjoint, -(-volume.shape[axis] // thin), volume, axis, thin, fresh, rays, rows)
-            fresh = False
-    return fresh
 
 
 def _thin(volume: np.ndarray, axis: int) -> int:

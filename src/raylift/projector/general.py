@@ -36,13 +36,13 @@ SAME = 1e-5  # ours: rays of one source begin at one slice, but for what float32
 
 @njit(**INLINE)
 @no_type_check
-def _run_together(ray, weight, n, end):
+def _run_together(ray, step, n, end):
     """How many lines 16 rays lie apart at the most, rounded up, or FAR; 0 where they have not one main axis and
     one start, or part by more than a look-up among 32 reaches.
     """
     last = n + LANES - 1
     for i in range(n, last + 1):
-        if weight[i] <= 0 or ray[5, i] != ray[5, n] or abs(ray[4, i] - ray[4, n]) > SAME * abs(ray[4, n]):
+        if step[i] <= 0 or ray[5, i] != ray[5, n] or abs(ray[4, i] - ray[4, n]) > SAME * abs(ray[4, n]):
             return 0
     along = max(abs(ray[3, last] - ray[3, n]), abs(ray[3, last] + end * ray[2, last] - ray[3, n] - end * ray[2, n]))
     if along >= REACH - 1:
@@ -75,26 +75,27 @@ def _inner_slices(ray, n, size_a, top_p, top_q, inner):
 
 @njit(**FAST)
 @no_type_check
-def aim(first, last, at, affine, spacing, axis, sizes, rays, spans):
-    """For the columns `first` to `last` of one view fill `rays`, 7 columns rows: slope and start of p and q, first
-    slice, sense, and the ray's step in mm, 0 where its main axis is another than `axis`; and for each 16 rays `spans`,
-    columns rows/16 3: how many lines they lie apart, and in which slices they are well inside. `sizes` is a, p, q.
+def aim(first, last, table, affine, spacing, axis, sizes, rays, steps, spans):
+    """For the columns `first` to `last`, counted through all views, fill `rays`, V 6 columns rows: slope and start of
+    p and q, first slice and sense; `steps` as `compiled.steps` does; and for each 16 rays `spans`, V columns rows/16 3:
+    how many lines they lie apart, and in which slices they are well inside. `sizes` is a, p, q.
     """
-    rows = rays.shape[2]
+    columns, rows = rays.shape[2:]
     p, q = (1 if axis == 0 else 3 - axis), (2 if axis == 0 else 0)
     size_a, size_p, size_q = sizes
     one, zero = rays.dtype.type(1), rays.dtype.type(0)
-    for c in range(first, last):
-        ray, span = rays[:, c], spans[c]
+    for task in range(first, last):
+        b, c = task // columns, task % columns
+        at, ray, step, span = table[b], rays[b, :, c], steps[b, c], spans[b, c]
         for r in range(rows):
             ray[0, r], ray[1, r] = slope_and_start(at, axis, p, r, c)
             ray[2, r], ray[3, r] = slope_and_start(at, axis, q, r, c)
             ray[4, r] = first_slice(at, axis, r, c)
             ray[5, r] = one if direction(at, axis, r, c) > 0 else -one
-            ray[6, r] = step_mm(at, affine, axis, r, c) if main_axis(at, spacing, r, c) == axis else zero
+            step[r] = step_mm(at, affine, axis, r, c) if main_axis(at, spacing, r, c) == axis else zero
         if permutes_lines(rays) and size_q >= TABLE:
             for n in range(0, rows, LANES):
-                apart = _run_together(ray, ray[6], n, rays.dtype.type(size_a - 1))
+                apart = _run_together(ray, step, n, rays.dtype.type(size_a - 1))
                 span[n // LANES, 0] = apart
                 if 0 < apart <= WIDEST:
                     _inner_slices(ray, n, size_a, size_p - apart - 1, size_q - 1, span[n // LANES, 1:])
@@ -152,9 +153,9 @@ def _along(ray, i, j0, j1, lines, stride_a, size_p, size_q):
 
 @njit(**FAST)
 @no_type_check
-def forward(first, last, volume, axis, thin, rays, spans, sums):
+def forward(first, last, volume, axis, thin, rays, steps, spans, sums):
     """Add to sums[task, view, column, row] what the rays of main axis `axis` find in the task's share of the slices of
-    `volume`, D H W, whose sides are at least 2; `rays` and `spans`, one for each view, come from `aim`.
+    `volume`, D H W, whose sides are at least 2; `rays`, `steps` and `spans`, one for each view, come from `aim`.
     """
     tasks, views, columns, rows = sums.shape
     size_a = volume.shape[axis]
@@ -168,13 +169,13 @@ def forward(first, last, volume, axis, thin, rays, spans, sums):
             j1 = min(j0 + thin, j_end)
             lay_slab(volume, axis, j0, lines[: j1 - j0])
             for b in range(views):
-                ray, total = rays[b].reshape(7, plane), sums[task, b].reshape(-1)
-                flat_ray, span = ray.reshape(-1), spans[b].reshape(-1, 3)
+                ray, total = rays[b].reshape(6, plane), sums[task, b].reshape(-1)
+                flat_ray, step, span = ray.reshape(-1), steps[b].reshape(-1), spans[b].reshape(-1, 3)
                 for n in range(0, plane, LANES):
                     apart = span[n // LANES, 0]
                     if apart == 0:
                         for i in range(n, n + LANES):
-                            if ray[6, i] > 0:
+                            if step[i] > 0:
                                 total[i] += _along(ray, i, j0, j1, room, stride_a, size_p, size_q)
                         continue
                     a0, a1 = max(j0, span[n // LANES, 1]), min(j1, span[n // LANES, 2])
@@ -294,12 +295,13 @@ def _scatter_column(lines, offset, pixels, plane, rows, size_p, size_q):
 
 @njit(**FAST)
 @no_type_check
-def adjoint(first, last, volume, axis, thin, fresh, rays, rows):
-    """Add the adjoint of `forward` to `volume`, `thin` slices a task; `rays` as there, each step times its pixel.
+def adjoint(first, last, volume, axis, thin, fresh, rays, weighed):
+    """Add the adjoint of `forward` to `volume`, `thin` slices a task; `rays` as there, `weighed` are pictures times
+    their rays' steps.
 
     If `fresh`, `volume` holds nothing yet and is written over.
     """
-    views, _, columns, _ = rays.shape
+    views, columns, rows = weighed.shape
     size_a = volume.shape[axis]
     size_p, size_q = np.int32(volume.shape[1 if axis == 0 else 3 - axis]), np.int32(volume.shape[2 if axis == 0 else 0])
     stride_p, stride_a = int(size_q), int(size_p) * int(size_q)
@@ -320,14 +322,14 @@ def adjoint(first, last, volume, axis, thin, fresh, rays, rows):
             lay_slab(volume, axis, start, slab)
         for b in range(views):
             for c in range(columns):
-                if not rays[b, 6, c, :rows].any():
+                if not weighed[b, c].any():
                     continue
                 together = by_lanes and rays[b, 5, c, 0] == rays[b, 5, c, rows - 1]
                 for j in range(len(slab)):
                     jf = f(start + j)
                     _places(x, rays[b, 3, c], rays[b, 2, c], jf)
                     _places(y, rays[b, 1, c], rays[b, 0, c], jf)
-                    _weights(g, rays[b, 6, c], rays[b, 5, c], rays[b, 4, c], jf)
+                    _weights(g, weighed[b, c], rays[b, 5, c], rays[b, 4, c], jf)
                     o = j * stride_a
                     if not together or not _gather_column(flat, o, stride_p, pixels, plane, rows, size_p, size_q):
                         _scatter_column(flat, o, pixels, plane, rows, size_p, size_q)
