@@ -19,7 +19,6 @@ from raylift.projector.compiled import (
     step_mm,
 )
 from raylift.projector.vectors import (
-    GATHERED,
     LANES,
     REACH,
     TABLE,
@@ -228,8 +227,8 @@ def _gather_column(lines, slice_at, stride, pixels, plane, rows, size_p, size_q)
     x0, x1 = float(pixels[PADDING]), float(pixels[PADDING + rows - 1])
     low, high = min(x0, x1), max(x0, x1)
     below = min(1.0 + c * (low - 2.0), 1.0 + c * (high + 2.0))
-    drift = abs(pixels[plane + PADDING] - pixels[plane + PADDING + rows - 1])
-    if b == 0.0 or below < 0.1 or drift + 3 + GATHERED > size_p:
+    y0, y1 = float(pixels[plane + PADDING]), float(pixels[plane + PADDING + rows - 1])
+    if b == 0.0 or below < 0.1:
         return False
     steep = abs(b - a * c)
     reach = steep / below**2
@@ -239,26 +238,19 @@ def _gather_column(lines, slice_at, stride, pixels, plane, rows, size_p, size_q)
     over = 1.0 + c * e
     first, bend, slope = (a + b * e) / over, c / over, b / over
     k0, k1 = max(0, math.floor(low)), min(size_q, math.floor(high) + 2)
+    turn = (y1 - y0) / (x1 - x0)  # a column's rays are in one plane and cut a slice along a straight line
     for k in range(k0, k1, LANES):
-        row_a = (first + slope * k) / (1.0 + bend * k)
-        row_b = (first + slope * (k + LANES)) / (1.0 + bend * (k + LANES)) + 2.0 * reach + 1.0
-        if e > 0:
-            row_b = row_a + 2.0 * reach + 1.0
-            row_a = (first + slope * (k + LANES)) / (1.0 + bend * (k + LANES))
-        ra = min(max(int(row_a) - 1, 0), rows - 1)
-        rb = min(max(int(row_b) + 1, 0), rows - 1)
-        ya, yb = pixels[plane + PADDING + ra], pixels[plane + PADDING + rb]
-        i0, i1 = max(math.floor(min(ya, yb)), 0), min(math.floor(max(ya, yb)) + 2, size_p)
-        i0 = min(i0, size_p - (i1 - i0 + GATHERED - 1) // GATHERED * GATHERED)
-        voxel = min(k, size_q - LANES)
-        for line in range(i0, i1, GATHERED):
+        ya, yb = y0 + turn * (max(low, k - 1.0) - x0), y0 + turn * (min(high, float(k + LANES)) - x0)
+        i0, i1 = max(math.floor(min(ya, yb) - EDGE), 0), min(math.floor(max(ya, yb) + EDGE) + 2, size_p)
+        if i0 < i1:
             add_gathered(
                 lines,
-                slice_at + line * stride,
+                slice_at + i0 * stride,
                 stride,
-                np.int32(voxel),
+                np.int32(min(k, size_q - LANES)),
                 np.int32(k),
-                np.int32(line),
+                np.int32(i0),
+                np.int32(i1 - i0),
                 pixels,
                 plane,
                 np.int32(PADDING),
@@ -307,7 +299,7 @@ def adjoint(first, last, volume, axis, thin, fresh, rays, weighed):
     stride_p, stride_a = int(size_q), int(size_p) * int(size_q)
     f = rays.dtype.type
     plane = PADDING + rows + PADDING + 4 * LANES
-    by_lanes = permutes_lines(volume) and size_q >= LANES and size_p >= GATHERED and rows > 2
+    by_lanes = permutes_lines(volume) and size_q >= LANES and rows > 2
     padded = np.zeros((3, plane), rays.dtype)
     inner = slice(PADDING, PADDING + rows)
     x, y, g, pixels = padded[0, inner], padded[1, inner], padded[2, inner], padded.reshape(-1)

@@ -18,7 +18,7 @@ LANES = 16
 REACH = 30.0  # the first and the last lane's look-up may lie this far apart
 TABLE = 32  # the neighbours of one look-up
 ROUNDED = 0.05  # ours: rows that float32 may round a place away
-GATHERED = 4  # lines that `add_gathered` adds to
+NEAR_ROWS = 9  # may meet a voxel in `add_gathered`: 2 * REACH / 15 on either side, and one
 INT, WORD = ir.IntType(32), ir.IntType(64)
 INTS = ir.VectorType(INT, LANES)
 FAST = ("fast",)
@@ -147,28 +147,30 @@ def _(sums, at, rays, plane, lines, offset, stride_a, stride, first, last, span)
 
 
 @no_type_check
-def add_gathered(lines, offset, stride, voxel, nominal, number, pixels, plane, padding, rows, a, b, c, reach):
-    """Add to 16 voxels from `voxel` on, but those below `nominal`, on 4 lines from number `number` on, what rays give.
+def add_gathered(lines, offset, stride, voxel, nominal, number, many, pixels, plane, padding, rows, a, b, c, reach):
+    """Add to 16 voxels from `voxel` on, but those below `nominal`, on `many` lines from number `number` on, what rays
+    give.
 
     Voxel k of line i gets the sum over rows r of max(0, 1 - |x_r - k|) * max(0, 1 - |y_r - i|) * g_r. `offset` is
     where the first of the lines begins, `stride` leads to the next. `pixels` holds x, y and g, `plane` apart, with
     `padding` values before row 0 and g 0 there and beyond the rows. Row r_k = (a + b k) / (1 + c k) is where x is
-    k - 1 or k + 1, whichever comes first; at most `reach` rows meet a voxel. Only where `permutes_lines`.
+    k - 1 or k + 1, whichever comes first; at most `reach` rows, and `reach` is at most 2 * REACH / 15, lie between
+    that and k. Only where `permutes_lines`.
     """
 
 
 @overload(add_gathered, inline="always")
-def _(lines, offset, stride, voxel, nominal, number, pixels, plane, padding, rows, a, b, c, reach):
+def _(lines, offset, stride, voxel, nominal, number, many, pixels, plane, padding, rows, a, b, c, reach):
     if not permutes(lines.dtype):
         return add_gathered
 
     @no_type_check
-    def permuted(lines, offset, stride, voxel, nominal, number, pixels, plane, padding, rows, a, b, c, reach):
+    def permuted(lines, offset, stride, voxel, nominal, number, many, pixels, plane, padding, rows, a, b, c, reach):
         count = types.int32(2 * reach + 2 * ROUNDED) + types.int32(1)
         if reach * (LANES - 1) <= REACH:
-            _gather_32(lines, offset, stride, voxel, nominal, number, pixels, plane, padding, rows, a, b, c, count)
+            _gather_32(lines, offset, stride, voxel, nominal, number, many, pixels, plane, padding, rows, a, b, c, count)
         else:
-            _gather_64(lines, offset, stride, voxel, nominal, number, pixels, plane, padding, rows, a, b, c, count)
+            _gather_64(lines, offset, stride, voxel, nominal, number, many, pixels, plane, padding, rows, a, b, c, count)
 
     return permuted
 
@@ -393,12 +395,12 @@ _add_slices_of_3, _add_slices_of_4, _add_slices_of_5 = (_slices(span) for span i
 
 
 def _gather_into_lines(tables):
-    def gather(typing, lines, offset, stride, voxel, nominal, number, pixels, plane, padding, rows, a, b, c, count):
+    def gather(typing, lines, offset, stride, voxel, nominal, number, many, pixels, plane, padding, rows, a, b, c, count):
         def generate(context, builder, signature, arguments):
             lanes = Lanes(builder)
-            target, given = (_data(context, builder, signature.args[i], arguments[i]) for i in (0, 6))
-            offset, stride, voxel, nominal, number = arguments[1:6]
-            plane, padding, rows, a, b, c, count = arguments[7:]
+            target, given = (_data(context, builder, signature.args[i], arguments[i]) for i in (0, 7))
+            offset, stride, voxel, nominal, number, many = arguments[1:7]
+            plane, padding, rows, a, b, c, count = arguments[8:]
             k = lanes.add(lanes.splat(builder.sitofp(voxel, lanes.scalar)), lanes.steps())
             ahead = builder.fcmp_ordered("<", k, lanes.splat(builder.sitofp(nominal, lanes.scalar)))
             below = lanes.add(lanes.number(1), lanes.times(lanes.splat(c), k))
@@ -408,9 +410,7 @@ def _gather_into_lines(tables):
             row = lanes.clamp(row, lanes.splat(few), lanes.splat(builder.sitofp(rows, lanes.scalar)))
             index = builder.add(builder.fptosi(row, INTS), lanes.splat(padding, INTS))
             low, line = lanes.ends(index), lanes.splat(builder.sitofp(number, lanes.scalar))
-            totals = [cgutils.alloca_once(builder, lanes.vector) for _ in range(GATHERED)]
-            for total in totals:
-                builder.store(lanes.number(0), total)
+            weights, distances = (cgutils.alloca_once(builder, lanes.vector, INT(NEAR_ROWS)) for _ in range(2))
             with cgutils.for_range(builder, count) as loop:
                 start = builder.sext(loop.index, WORD)
                 x, y, g = (
@@ -421,19 +421,23 @@ def _gather_into_lines(tables):
                 )
                 weight = lanes.times(lanes.hat(lanes.minus(x, k)), g)
                 weight = builder.select(ahead, lanes.number(0), weight)
-                distance = lanes.minus(y, line)
-                for n, total in enumerate(totals):
-                    share = lanes.hat(lanes.minus(distance, lanes.number(n)))
-                    builder.store(lanes.add(builder.load(total), lanes.times(share, weight)), total)
-            place = builder.add(offset, builder.sext(voxel, WORD))
-            for total in totals:
-                lanes.store(lanes.add(lanes.load(target, place), builder.load(total)), target, place)
-                place = builder.add(place, stride)
+                builder.store(weight, builder.gep(weights, [loop.index]))
+                builder.store(lanes.minus(y, line), builder.gep(distances, [loop.index]))
+            place, total = builder.add(offset, builder.sext(voxel, WORD)), cgutils.alloca_once(builder, lanes.vector)
+            with cgutils.for_range(builder, many) as loop:
+                at = builder.add(place, builder.mul(stride, builder.sext(loop.index, WORD)))
+                beyond = lanes.splat(builder.sitofp(loop.index, lanes.scalar))
+                builder.store(lanes.load(target, at), total)
+                with cgutils.for_range(builder, count) as near:
+                    weight, distance = (builder.load(builder.gep(of, [near.index])) for of in (weights, distances))
+                    share = lanes.times(lanes.hat(lanes.minus(distance, beyond)), weight)
+                    builder.store(lanes.add(builder.load(total), share), total)
+                lanes.store(builder.load(total), target, at)
             return context.get_dummy_value()
 
         word, count_, real = types.intp, types.int32, types.float32
-        wanted = (lines, word, word, count_, count_, count_, pixels, word, count_, count_, real, real, real, count_)
-        return types.void(*wanted), generate
+        wanted = (lines, word, word, count_, count_, count_, count_, pixels)
+        return types.void(*wanted, word, count_, count_, real, real, real, count_), generate
 
     return intrinsic(gather)
 
