@@ -156,9 +156,10 @@ def test_only_avx512_permutes(triple, features, expected, monkeypatch):
     assert not vectors.permutes(numba.types.float64)
 
 
-def test_long_columns_agree_with_the_reference(generator):
+@pytest.mark.parametrize("wide", [24, 130])
+def test_long_columns_agree_with_the_reference(wide, generator):
     """Columns and lines of many lanes, where whole lanes are taken at a time: tilted, rolled, leaving the volume."""
-    grid = Grid.canonical((70, 20, 24), (5, 15, 14), (4, -3, 7))
+    grid = Grid.canonical((70, 20, wide), (5, 15, 336 / wide), (4, -3, 7))
     near = NEAR | {"pixels": (75, 17), "detector_mm": (600, 500)}
     beams = [cone_beam(View.PA, **near, primary_deg=p, secondary_deg=s) for p, s in ((0, 20), (50, 35), (0, -50))]
     turn = np.array([beams[0].column_dir, beams[0].row_dir])

@@ -182,11 +182,11 @@ def _steps(table: np.ndarray, affine, spacing, axis: int, pixels: tuple[int, int
 
 
 def _aimed(shape: tuple[int, ...], table: np.ndarray, affine, spacing, axis: int, pixels: tuple[int, int], dtype):
-    """What `general.aim` says of each view: its rays, whose rows are filled up to whole lanes, their steps and spans."""
+    """What `general.aim` says of each view: rays, whose rows are filled up to whole lanes, their steps and spans."""
     rows = _padded(pixels[1])
     rays = np.empty((len(table), 6, pixels[0], rows), dtype)
     steps = np.empty((len(table), pixels[0], rows), dtype)
-    spans = np.zeros((len(table), pixels[0], rows // LANES, 3), np.int64)
+    spans = np.zeros((len(table), pixels[0], rows // LANES, 5), np.int64)
     sizes = tuple(shape[k] for k in ((0, 1, 2), (1, 2, 0), (2, 1, 0))[axis])
     in_threads(general.aim, len(table) * pixels[0], table, affine, spacing, axis, sizes, rays, steps, spans)
     return rays, steps, spans

@@ -52,32 +52,43 @@ def _run_together(ray, step, n, end):
 
 @njit(**INLINE)
 @no_type_check
-def _inner_slices(ray, n, size_a, top_p, top_q, inner):
-    """Put into `inner` from which slice and up to which 16 rays are in the volume, past their start, below the tops."""
-    low, high = 0.0, size_a - 1.0
+def _slices_met(ray, n, size_a, size_p, size_q, apart, met):
+    """Put into `met` from which slice and up to which 16 rays that lie `apart` lines apart are well inside the volume,
+    past their start, and then from which and up to which any of them may be near it.
+    """
+    first, last = 0.0, float(size_a)
+    low, high = 0.0, size_a - 1.0 if apart <= WIDEST else -1.0
     if ray[5, n] > 0:
         low = max(low, ray[4, n] + SAME)
     else:
         high = min(high, -ray[4, n] - SAME)
-    for i in (n, n + LANES - 1):
-        for k in (0, 2):
+    for k in (0, 2):
+        size = size_p if k == 0 else size_q
+        top = (size - apart - 1 if k == 0 else size - 1) - EDGE
+        near, far = float(size_a), 0.0
+        for i in (n, n + LANES - 1):
             slope, start = float(ray[k, i]), float(ray[k + 1, i])
-            top = (top_p if k == 0 else top_q) - EDGE
             if abs(slope) * size_a < EDGE:
                 if start < 2 * EDGE or start > top - EDGE:
                     high = -1.0
+                near, far = 0.0, float(size_a)
             else:
                 a, b = (EDGE - start) / slope, (top - start) / slope
                 low, high = max(low, min(a, b)), min(high, max(a, b))
-    inner[0], inner[1] = math.ceil(low), math.floor(high) + 1
+                a, b = (-1.0 - start) / slope, (size - start) / slope
+                near, far = min(near, min(a, b)), max(far, max(a, b))
+        if ray[k, n] * ray[k, n + LANES - 1] > 0:  # else those between go ways of their own
+            first, last = max(first, near - 1.0), min(last, far + 1.0)
+    met[0], met[1] = math.ceil(low), math.floor(high) + 1
+    met[2], met[3] = math.floor(first), math.ceil(last)
 
 
 @njit(**FAST)
 @no_type_check
 def aim(first, last, table, affine, spacing, axis, sizes, rays, steps, spans):
     """For the columns `first` to `last`, counted through all views, fill `rays`, V 6 columns rows: slope and start of
-    p and q, first slice and sense; `steps` as `compiled.steps` does; and for each 16 rays `spans`, V columns rows/16 3:
-    how many lines they lie apart, and in which slices they are well inside. `sizes` is a, p, q.
+    p and q, first slice and sense; `steps` as `compiled.steps` does; and for each 16 rays `spans`, V columns rows/16 5:
+    how many lines they lie apart, and `_slices_met`. `sizes` is a, p, q.
     """
     columns, rows = rays.shape[2:]
     p, q = (1 if axis == 0 else 3 - axis), (2 if axis == 0 else 0)
@@ -96,11 +107,11 @@ def aim(first, last, table, affine, spacing, axis, sizes, rays, steps, spans):
             for n in range(0, rows, LANES):
                 apart = _run_together(ray, step, n, rays.dtype.type(size_a - 1))
                 span[n // LANES, 0] = apart
-                if 0 < apart <= WIDEST:
-                    _inner_slices(ray, n, size_a, size_p - apart - 1, size_q - 1, span[n // LANES, 1:])
+                if apart > 0:
+                    _slices_met(ray, n, size_a, size_p, size_q, apart, span[n // LANES, 1:])
 
 
-@njit(**FAST)
+@njit(**INLINE)
 @no_type_check
 def _add_slice(sums, n, ray, flat_ray, plane, j, lines, offset, size_p, size_q):
     """Add to 16 sums what rays find in slice `j`, which begins at `offset` and may lie partly outside or behind the
@@ -169,7 +180,7 @@ def forward(first, last, volume, axis, thin, rays, steps, spans, sums):
             lay_slab(volume, axis, j0, lines[: j1 - j0])
             for b in range(views):
                 ray, total = rays[b].reshape(6, plane), sums[task, b].reshape(-1)
-                flat_ray, step, span = ray.reshape(-1), steps[b].reshape(-1), spans[b].reshape(-1, 3)
+                flat_ray, step, span = ray.reshape(-1), steps[b].reshape(-1), spans[b].reshape(-1, 5)
                 for n in range(0, plane, LANES):
                     apart = span[n // LANES, 0]
                     if apart == 0:
@@ -178,14 +189,15 @@ def forward(first, last, volume, axis, thin, rays, steps, spans, sums):
                                 total[i] += _along(ray, i, j0, j1, room, stride_a, size_p, size_q)
                         continue
                     a0, a1 = max(j0, span[n // LANES, 1]), min(j1, span[n // LANES, 2])
+                    near, far = max(j0, span[n // LANES, 3]), min(j1, span[n // LANES, 4])
                     if a0 < a1:
                         offset = -j0 * stride_a
                         add_slices(total, n, flat_ray, plane, room, offset, stride_a, int(size_q), a0, a1, apart)
                     else:
-                        a0, a1 = j1, j1
-                    for j in range(j0, a0):
+                        a0, a1 = far, far
+                    for j in range(near, a0):
                         _add_slice(total, n, ray, flat_ray, plane, j, room, (j - j0) * stride_a, size_p, size_q)
-                    for j in range(a1, j1):
+                    for j in range(a1, far):
                         _add_slice(total, n, ray, flat_ray, plane, j, room, (j - j0) * stride_a, size_p, size_q)
 
 

@@ -168,9 +168,13 @@ def _(lines, offset, stride, voxel, nominal, number, many, pixels, plane, paddin
     def permuted(lines, offset, stride, voxel, nominal, number, many, pixels, plane, padding, rows, a, b, c, reach):
         count = types.int32(2 * reach + 2 * ROUNDED) + types.int32(1)
         if reach * (LANES - 1) <= REACH:
-            _gather_32(lines, offset, stride, voxel, nominal, number, many, pixels, plane, padding, rows, a, b, c, count)
+            _gather_32(
+                lines, offset, stride, voxel, nominal, number, many, pixels, plane, padding, rows, a, b, c, count
+            )
         else:
-            _gather_64(lines, offset, stride, voxel, nominal, number, many, pixels, plane, padding, rows, a, b, c, count)
+            _gather_64(
+                lines, offset, stride, voxel, nominal, number, many, pixels, plane, padding, rows, a, b, c, count
+            )
 
     return permuted
 
@@ -395,7 +399,9 @@ _add_slices_of_3, _add_slices_of_4, _add_slices_of_5 = (_slices(span) for span i
 
 
 def _gather_into_lines(tables):
-    def gather(typing, lines, offset, stride, voxel, nominal, number, many, pixels, plane, padding, rows, a, b, c, count):
+    def gather(
+        typing, lines, offset, stride, voxel, nominal, number, many, pixels, plane, padding, rows, a, b, c, count
+    ):
         def generate(context, builder, signature, arguments):
             lanes = Lanes(builder)
             target, given = (_data(context, builder, signature.args[i], arguments[i]) for i in (0, 7))
