@@ -89,8 +89,9 @@ def _lung_hu(hu: np.ndarray, clear: np.ndarray, levels: Levels, spacing: float) 
     if lung.sum() < FEWEST:
         return out
     base = _gradient(hu, lung)
+    rest = hu - base
     for sigma in (NEAR_MM / spacing, NEAREST_VOXELS):
-        added = mean_over(hu - base, lung, sigma)
+        added = mean_over(rest, lung, sigma)
         out = np.where(np.isfinite(added), base + added, out)
     return out
 

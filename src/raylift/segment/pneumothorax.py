@@ -2,7 +2,7 @@
 
 import numpy as np
 from scipy import ndimage
-from skimage.morphology import convex_hull_image
+from skimage.morphology import ball, convex_hull_image
 
 from raylift.segment.levels import Levels
 from raylift.segment.morphology import box_of, parts
@@ -15,7 +15,7 @@ SPREAD_MM = 1.6  # ours: the standard deviation of the smoothing before a voxel 
 WALL_SHARE = 0.15  # ours: of an air pocket's surface that lies against the wall
 FULL_SHARE = 0.75  # ours: of the way from lung to air, a pocket's median; dark lung goes half of it
 SURE_SHARE = 0.2  # ours: of the way from air to lung; what goes further and is no thin layer may be dark lung
-THIN_VOXELS = 2.0  # ours: so far from a cavity's border the layer may be thin
+THIN_VOXELS = 2  # ours: so far from a cavity's border the layer may be thin
 
 
 def pneumothorax_mask(hu: np.ndarray, cavity: np.ndarray, levels: Levels, spacing: float) -> np.ndarray:
@@ -47,7 +47,9 @@ def _in_box(hu: np.ndarray, cavity: np.ndarray, levels: Levels, spacing: float) 
     rim = inside & ~core & (share > 0.5) & (hu < (levels.air + levels.tissue) / 2)
     full = np.where(core, (local - hu) / np.maximum(local - levels.air, 1), np.nan)
     pockets = _pockets(air | rim, inside, full, voxel_ml)
-    thin = ndimage.distance_transform_edt(inside) <= THIN_VOXELS
+    if not pockets.any():
+        return pockets
+    thin = ndimage.binary_dilation(~inside, ball(THIN_VOXELS))
     sure = pockets & (thin | (even < levels.air + SURE_SHARE * (local - levels.air)))
     return pockets & ndimage.binary_dilation(sure)
 
