@@ -238,6 +238,21 @@ def test_any_number_of_threads_gives_the_same_bits(generator):
         assert torch.equal(back, results[0][1])
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_every_task_is_done_once_and_a_failure_is_told(threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    done = []
+    cpu.in_threads(lambda first, last: done.extend(range(first, last)), 37)
+    assert sorted(done) == list(range(37))
+
+    def failing(first, last):
+        if first <= 36 < last:
+            raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        cpu.in_threads(failing, 37)
+
+
 def test_many_threads_may_project_at_the_same_time(generator):
     grid, beams = SCENES["mixed"]
     volumes = _random(generator, 8, *grid.shape)
