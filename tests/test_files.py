@@ -1,8 +1,10 @@
 """Writing: a file or folder is whole or as it was, whatever fails or kills; nothing half-written is left behind."""
 
+import contextlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import stat
 import time
@@ -154,6 +156,30 @@ def test_two_processes_that_write_one_folder_leave_one_whole(tmp_path):
         writer.join()
     if (tmp_path / "a").exists():
         assert agree(tmp_path / "a")
+
+
+def move_for_ever(place: Path) -> None:
+    """What a writer does that puts its folder at `place`, at the worst of times."""
+    aside = place.with_name("aside")
+    while True:
+        with contextlib.suppress(OSError):
+            os.rename(place, aside)
+            os.rename(aside, place)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@pytest.mark.parametrize("replaceable", [None, "*"])
+def test_a_folder_that_comes_and_goes_is_written_all_the_same(tmp_path, replaceable):
+    mover = multiprocessing.get_context("fork").Process(target=move_for_ever, args=(tmp_path / "a",))
+    mover.start()
+    try:
+        for _ in range(300):
+            with files.whole_folder(tmp_path / "a", replaceable) as beside:
+                (beside / "x").touch()
+        assert mover.is_alive()
+    finally:
+        mover.kill()
+        mover.join()
 
 
 def test_what_a_living_process_writes_is_not_swept(tmp_path):

@@ -1,5 +1,6 @@
 """Whole files or none: sizes that are asked for before anything is read, and writes that cannot be half done."""
 
+import errno
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from raylift.errors import BadInput
 
 MAX_VOXELS = 800_000_000  # ours: 512 x 512 x 3000, 1.6 GB in memory; a header that declares more is refused
 MAX_PIXELS = 100_000_000  # ours: the largest panels have 20 million
+EXCHANGES = 1000  # ours: so often a folder is tried to be put where other processes put theirs
 
 PathLike = str | os.PathLike
 
@@ -71,8 +73,7 @@ def whole_folder(path: PathLike, replaceable: str | None = None, *, keep: bool =
     """
     path = Path(path)
     with _reported(path), _beside(path) as beside:
-        others = replaceable and path.is_dir() and any(not p.match(replaceable) or p.is_dir() for p in path.iterdir())
-        if others or (path.exists() and not path.is_dir()):
+        if _holds_others(path, replaceable):
             raise BadInput(f"{shown(path)}: exists and holds other files; choose another folder")
         beside.mkdir(parents=True)
         yield beside
@@ -184,19 +185,33 @@ def _parents(path: Path) -> Iterator[None]:
         raise
 
 
+def _holds_others(path: Path, replaceable: str | None) -> bool:
+    """Whether `path` is a file, or a folder with more than `replaceable` files.
+
+    One look tells: another process may move the folder aside between two.
+    """
+    try:
+        items = list(path.iterdir())
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        return True
+    return replaceable is not None and any(not p.match(replaceable) or p.is_dir() for p in items)
+
+
 def _exchange(new: Path, place: Path, previous: Path | None) -> None:
     """Puts `new` at `place`; folders cannot replace one another, so what is there is moved aside first."""
     aside = previous or new.with_name(f"{new.name}.old")
-    while True:
+    for attempts_left in reversed(range(EXCHANGES)):
         if place.exists():
             shutil.rmtree(aside, ignore_errors=True)
-        with suppress(FileNotFoundError):
-            os.rename(place, aside)
         try:
+            with suppress(FileNotFoundError):
+                os.rename(place, aside)
             os.rename(new, place)
             break
-        except OSError:
-            if not place.exists():
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not attempts_left:
                 raise
     if previous is None:
         shutil.rmtree(aside, ignore_errors=True)
