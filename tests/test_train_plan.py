@@ -178,7 +178,7 @@ def test_a_tracker_that_is_not_there_is_told_before_the_work(tmp_path, splits, m
 @pytest.mark.parametrize(
     ("kind", "precision", "words"),
     [
-        ("FSDP", "no", "each process holds the whole net"),
+        ("FSDP", "no", "--set shard=true is FSDP"),
         ("DEEPSPEED", "no", "launched for DEEPSPEED"),
         ("MULTI_CPU", "bf16", "accelerate computes in float32 there"),
     ],

@@ -39,6 +39,7 @@ class Recipe:
     clip: float = 0.0  # largest norm of the gradient; 0: none
     precision: Literal["no", "bf16", "fp16"] = "no"
     compile: bool = False  # torch.compile, which needs a C++ compiler
+    shard: bool = False  # FSDP: several processes keep a share of the weights and moments each
     augment: Literal["none", "paired", "xctnet"] = "none"  # "xctnet": the 59 variants of its code
     poses: Literal["first", "any"] = "first"  # which of a case's X-rays: the first pair, or one drawn each time
     seed: int = 0

@@ -129,8 +129,12 @@ def load_weights(model: Model, folder: Path | str) -> nn.Module:
 
 def fill(net: nn.Module, file: Path) -> None:
     """Give `net` the tensors of `file`; one that is missing, not wanted, mis-shaped or not finite is named."""
+    net.load_state_dict(fitting(file, net.state_dict()))
+
+
+def fitting(file: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of `file`, of the names and shapes that a net has; else each fault is named."""
     tensors = read_tensors(file)
-    wanted = net.state_dict()
     faults = {
         "missing": [name for name in wanted if name not in tensors],
         "not of this net": [name for name in tensors if name not in wanted],
@@ -144,7 +148,7 @@ def fill(net: nn.Module, file: Path) -> None:
     told = [f"{_some(names)} {kind}" for kind, names in faults.items() if names]
     if told:
         raise BadInput(f"{file} does not fit the net: {'; '.join(told)}")
-    net.load_state_dict(tensors)
+    return tensors
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

@@ -222,17 +222,17 @@ class Loop:
         state.plateau.after(row["loss"], players.recipe.patience)
         if state.best_loss is None or row["loss"] < state.best_loss:
             state.best_loss = row["loss"]
-            if players.accelerator.is_main_process:
-                checkpoint.write_best(self.out, players.model, players.bare(players.net), self.ema)
+            checkpoint.write_best(self.out, players, self.ema)
 
     def _save(self) -> None:
         """The checkpoint and the card, and the log as far as it belongs to them."""
         state, players = self.state, self.players
         state.seconds = self.before + self.clock.seconds
+        record = {**asdict(state), "plan": asdict(self.plan)}
         if players.accelerator.is_main_process:
             self.stream.flush()
-            record = {**asdict(state), "plan": asdict(self.plan)}
-            checkpoint.write_last(self.out, players, self.ema, record)
+        checkpoint.write_last(self.out, players, self.ema, record)
+        if players.accelerator.is_main_process:
             write_card(self.out, players.model, players.recipe, record)
         players.accelerator.wait_for_everyone()
         self.saved = perf_counter()

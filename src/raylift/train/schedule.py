@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from raylift.models.spec import Recipe
+from raylift.train.shard import like
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,4 +94,4 @@ class Ema:
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from stored tensors."""
         for name, mean in self.tensors.items():
-            mean.copy_(tensors[name])
+            mean.copy_(like(tensors[name], mean))

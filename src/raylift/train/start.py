@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, ProjectConfiguration
+from torch import nn
 
 from raylift.blocks.init import channels_last
 from raylift.blocks.narrow import narrow_in_float32
@@ -22,6 +23,7 @@ from raylift.fit import check_fit
 from raylift.models.spec import Model, Recipe
 from raylift.physics import VACUUM_HU, ZScore
 from raylift.train.schedule import Ema, Plan
+from raylift.train.shard import sharded
 from raylift.train.step import Players, make_optimiser
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # a cluster's words for "your time is up"
@@ -97,8 +99,8 @@ def _check_sharding(on_cpu: bool) -> None:
     """An error where the launcher asked for FSDP on a CPU."""
     if on_cpu and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
         raise BadInput(
-            "FSDP was asked for, and accelerate shards a net among GPUs only; on a CPU each process holds the whole "
-            "net: launch with torchrun, or without --use_fsdp (see docs/training.md)"
+            "FSDP was asked for, and accelerate shards a net among GPUs only: launch with torchrun, or without "
+            "--use_fsdp, and take --set shard=true (see docs/training.md)"
         )
 
 
@@ -106,8 +108,8 @@ def _check_launch(kind: DistributedType, precision: str) -> None:
     """An error where the launcher asked for what is not done here, or accelerate would do something else in silence."""
     if kind not in REPLICAS:
         raise BadInput(
-            f"accelerate was launched for {kind.value}; each process holds the whole net here: "
-            "launch with --multi_gpu or torchrun (see docs/training.md)"
+            f"accelerate was launched for {kind.value}: launch with --multi_gpu or torchrun; --set shard=true is "
+            "FSDP (see docs/training.md)"
         )
     if kind == DistributedType.MULTI_CPU and precision != "no":
         raise BadInput(
@@ -119,22 +121,28 @@ def _check_launch(kind: DistributedType, precision: str) -> None:
 def make_players(model: Model, recipe: Recipe, accelerator: Accelerator) -> tuple[Players, Ema | None]:
     """The nets with weights drawn from the recipe's seed, their optimisers, and the running mean where there is one."""
     generator = torch.Generator().manual_seed(recipe.seed)
-    on_cpu = accelerator.device.type == "cpu"
     net = model.build(generator).train()
-    if on_cpu:
-        narrow_in_float32(channels_last(net))
-    players = Players(
-        accelerator=accelerator, model=model, recipe=recipe, net=net, optimiser=make_optimiser(recipe, net)
-    )
     if recipe.compile:
         net.compile()
-    players.net, players.optimiser = accelerator.prepare(net, players.optimiser)
+    net, optimiser = _prepared(net, recipe, accelerator)
+    players = Players(accelerator=accelerator, model=model, recipe=recipe, net=net, optimiser=optimiser)
     if "gan" in recipe.losses:
         critic = model.build_discriminator(generator).train()
-        if on_cpu:
-            narrow_in_float32(channels_last(critic))
-        players.critic, players.critic_optimiser = accelerator.prepare(critic, make_optimiser(recipe, critic))
+        players.critic, players.critic_optimiser = _prepared(critic, recipe, accelerator)
     return players, Ema.of(players.bare(players.net), recipe.ema) if recipe.ema else None
+
+
+def _prepared(net: nn.Module, recipe: Recipe, accelerator: Accelerator) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """The net as the processes share it, and its optimiser."""
+    on_cpu = accelerator.device.type == "cpu"
+    if recipe.shard and accelerator.num_processes > 1:
+        if on_cpu:
+            narrow_in_float32(net)
+        net = sharded(accelerator.prepare_model(net, evaluation_mode=True), accelerator.device)  # not DDP's
+        return net, accelerator.prepare(make_optimiser(recipe, net))
+    if on_cpu:
+        narrow_in_float32(channels_last(net))
+    return accelerator.prepare(net, make_optimiser(recipe, net))
 
 
 @contextmanager

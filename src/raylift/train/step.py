@@ -12,6 +12,7 @@ from raylift import losses
 from raylift.data.store import Batch
 from raylift.errors import BadInput
 from raylift.models.spec import Model, Recipe
+from raylift.train.shard import share_buffers, whole
 
 
 @runtime_checkable
@@ -137,7 +138,7 @@ def _finish(players: Players, net: nn.Module, optimiser, found: Sequence[Mapping
     """Clip, look whether all is finite, and move the weights if so."""
     accelerator = players.accelerator
     terms = torch.stack([torch.stack([t.detach().float() for t in terms.values()]) for terms in found]).mean(0)
-    norm = accelerator.clip_grad_norm_(net.parameters(), players.recipe.clip or float("inf"))
+    norm = whole(accelerator.clip_grad_norm_(net.parameters(), players.recipe.clip or float("inf")))
     finite = terms.isfinite().all()
     if accelerator.scaler is None:  # with fp16 an infinite gradient is the scaler's business
         finite = finite & norm.isfinite()
@@ -145,6 +146,7 @@ def _finish(players: Players, net: nn.Module, optimiser, found: Sequence[Mapping
     moved = told[-1] == 1.0
     if moved:
         optimiser.step()
+        share_buffers(net)
     optimiser.zero_grad()
     names = list(found[0])
     return Outcome(dict(zip(names, told[:-1], strict=True)), float(norm), moved)
@@ -164,6 +166,8 @@ def check_recipe(model: Model, recipe: Recipe) -> None:
             losses.get(name.partition("@")[0])
     if "gan" in recipe.losses and model.discriminator is None:
         raise BadInput(f"{model.name} has no discriminator, so its recipe cannot have the loss 'gan'")
+    if recipe.shard and (recipe.compile or recipe.precision == "fp16"):
+        raise BadInput("shard=true goes with precision no or bf16, and without compile")
     for name in ("epochs", "batch_size", "accumulate"):
         if getattr(recipe, name) < 1:
             raise BadInput(f"{name}={getattr(recipe, name)}: at least 1")
