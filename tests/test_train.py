@@ -391,6 +391,15 @@ class TwoHeads(Still):
         return {"ct": ct, "half": ct / 2}
 
 
+def test_a_run_of_a_version_that_had_fewer_settings_goes_on(tmp_path, splits):
+    run = fit(tmp_path / "run", splits, steps=1)
+    path = run.folder / "recipe.json"
+    record = json.loads(path.read_text())
+    del record["shard"]
+    path.write_text(json.dumps(record))
+    assert fit(run.folder, splits, steps=2, resume=True).step == 2
+
+
 def test_a_loss_can_be_of_another_output(tmp_path, splits):
     recipe = replace(RECIPE, losses={"mse@half": 1.0})
     run = train(replace(MODEL, net=TwoHeads), recipe, None, tmp_path / "run", cases=splits, device="cpu", steps=2)
