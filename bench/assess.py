@@ -2,11 +2,13 @@
 
 `python bench/assess.py` prints the tables of docs/assessment.md: errors on `--cases` phantoms with and some without a
 pneumothorax, true and reconstructed, and time and memory of one 224³ volume. `--volumes 6` prints instead the table of
-20 to 2000 ml on true CTs, on so many persons and every posture, of voxels of `--spacing` mm. `--write` leaves what
-either says of errors where `raylift assess` reads it.
+20 to 2000 ml on true CTs, on so many persons and every posture, of voxels of `--spacing` mm and noise of `--noise` HU.
+`--dark SEED` prints what is found beside one person's dark lungs. `--write` leaves what the other two say of errors
+where `raylift assess` reads it.
 """
 
 import argparse
+import itertools
 import tempfile
 from pathlib import Path
 
@@ -27,7 +29,9 @@ from raylift.segment.quantities import dices, quantities
 from raylift.types import Grid
 
 FIRST_SEED = 9000  # the rules were fixed on 1000 to 1021 and 2000 to 2003
-FIRST_PERSON = 7800  # fixed on 1100 to 1240, 3000 to 3021, 7310, 7700; seen: 7600 to 7705; the tests': 7100 to 7505
+FIRST_PERSON = 8100  # fixed on 1100 to 1240, 3000 to 3021, 7310, 7500, 7700; seen: 7600 to 8005; tests: 7100 to 7505
+NOISE_HU = 10.0
+DARK_ML = (20.0, 50.0, 250.0)
 VOLUMES_ML = (20.0, 50.0, 100.0, 200.0, 400.0, 1000.0, 2000.0)
 ONE_SIDE_ML = 1000.0  # more does not fit into one lung of every person
 PLACES = (
@@ -39,7 +43,7 @@ VOLUMES_HEAD = [
     "stated, both sides", "pneumothoraces", "found", "error of those, ml", "largest, %", "not found",
     "where there is none",
 ]  # fmt: skip
-VOLUMES = "Pneumothorax, ml, each side by itself: phantoms' true CTs of {:g} mm with noise of 10 HU"
+VOLUMES = "Pneumothorax, ml, each side by itself: phantoms' true CTs of {:g} mm with noise of {:g} HU"
 AGREEMENT = "Air and lungs, ml: phantoms of 2.5 mm, their true CTs and what {} made of two X-rays of each"
 HEAD = (
     "phantom", "air", "on the true CT", "Dice", "on the reconstruction", "lungs", "on the true CT",
@@ -49,8 +53,8 @@ HEAD = (
 
 def phantoms(count: int) -> list[tuple[str, Phantom]]:
     """So many with a pneumothorax, and a third as many without."""
-    leaky = [(f"{FIRST_SEED + k}", pneumothorax(FIRST_SEED + k, noise_hu=10.0)) for k in range(count)]
-    whole = [(f"{FIRST_SEED + 500 + k}", torso(FIRST_SEED + 500 + k, noise_hu=10.0)) for k in range(count // 3)]
+    leaky = [(f"{FIRST_SEED + k}", pneumothorax(FIRST_SEED + k, noise_hu=NOISE_HU)) for k in range(count)]
+    whole = [(f"{FIRST_SEED + 500 + k}", torso(FIRST_SEED + 500 + k, noise_hu=NOISE_HU)) for k in range(count // 3)]
     return leaky + whole
 
 
@@ -138,7 +142,7 @@ def _printed(caption: str, head: list[str], rows: list[list[str]]) -> dict:
     return {"caption": caption, "head": head, "rows": rows}
 
 
-def volumes(persons: int, spacing: float) -> dict:
+def volumes(persons: int, spacing: float, noise_hu: float) -> dict:
     """Prints a row a stated volume, and returns the table: how the found ones are off over all persons, each in another
     place and posture.
     """
@@ -150,7 +154,7 @@ def volumes(persons: int, spacing: float) -> dict:
             side = side if ml <= ONE_SIDE_ML else "both"
             try:
                 phantom = pneumothorax(
-                    seed, grid=field, ml=ml, side=side, posture=posture, arms_up=True, noise_hu=10.0
+                    seed, grid=field, ml=ml, side=side, posture=posture, arms_up=True, noise_hu=noise_hu
                 )  # fmt: skip
             except BadInput as error:
                 print(f"left out: {seed}, {error}")
@@ -170,7 +174,22 @@ def volumes(persons: int, spacing: float) -> dict:
         span = f"{off.min():+.1f} to {off.max():+.1f}" if len(seen) else "–"
         cells = [span, worst, missed, f"{wrong:.0f} ml"]
         lines.append([f"{ml:.0f} ml", str(len(there)), str(len(seen)), *cells])
-    return _printed(VOLUMES.format(spacing), VOLUMES_HEAD, lines)
+    return _printed(VOLUMES.format(spacing, noise_hu), VOLUMES_HEAD, lines)
+
+
+def dark(seed: int) -> None:
+    """Prints what is found beside lungs that are as dark as -980 HU in front: emphysema, and a steep gradient."""
+    field = Grid.canonical(tuple(round(mm / 2.5) for mm in FIELD_MM), 2.5, (0.0, 10.0, 0.0))
+    lungs = {"lung_hu": -895.0, "lung_gradient": 0.7, "emphysema": 0.5}
+    print_head(["posture", "side", *(f"of {ml:g} ml" for ml in DARK_ML)])
+    for posture, side in itertools.product(("supine", "upright"), ("left", "right")):
+        cells = []
+        for ml in DARK_ML:
+            phantom = pneumothorax(
+                seed, grid=field, ml=ml, side=side, posture=posture, arms_up=True, noise_hu=NOISE_HU, **lungs
+            )  # fmt: skip
+            cells.append(f"{quantities(segment_chest(phantom.volume))['total']['pneumothorax_ml']:.0f} ml")
+        print_row([posture, side, *cells])
 
 
 def cost() -> None:
@@ -187,11 +206,17 @@ if __name__ == "__main__":
     parser.add_argument("--model", help="what reconstructs; raylift unless told")
     parser.add_argument("--volumes", type=int, metavar="PERSONS", help="the table of 20 to 2000 ml on true CTs")
     parser.add_argument("--spacing", type=float, default=1.6, help="mm, of --volumes; 1.6 are what is worked on")
+    parser.add_argument("--noise", type=float, default=NOISE_HU, help="HU, of --volumes")
+    parser.add_argument("--dark", type=int, metavar="SEED", help="print instead what is found beside dark lungs")
     parser.add_argument("--write", action="store_true", help="leave the errors where the program reads them")
     asked = parser.parse_args()
     print(machine() + "\n")
-    if asked.volumes:
-        told = {f"volumes at {asked.spacing:g} mm": volumes(asked.volumes, asked.spacing)}
+    told = {}
+    if asked.dark is not None:
+        dark(asked.dark)
+    elif asked.volumes:
+        noisy = "" if asked.noise == NOISE_HU else f", noise of {asked.noise:g} HU"
+        told = {f"volumes at {asked.spacing:g} mm{noisy}": volumes(asked.volumes, asked.spacing, asked.noise)}
     else:
         print_head(HEAD)
         agreed = lines(asked.cases, asked.model)
@@ -199,5 +224,5 @@ if __name__ == "__main__":
         told = {"agreement": summary(agreed, asked.model or "raylift")}
         print()
         cost()
-    if asked.write:
+    if asked.write and told:
         print("\nwritten:", keep("chest", known("chest") | told).name)

@@ -33,7 +33,7 @@ FINEST_MM = 1.6  # X-Recon's grid; finer voxels add minutes and no millilitres
 COARSEST_MM = 5.0  # ours: coarser voxels have no pleura
 LIMITS = (
     "Fluid, consolidated or collapsed lung and masses at the wall count as wall: lung volumes leave them out.",
-    f"Less than {FEWEST_ML:.0f} ml of air beside a lung is not reported, and less than 20 ml may be missed; bullae at "
+    f"Less than {FEWEST_ML:.0f} ml of air beside a lung is not reported, and less than 10 ml may be missed; bullae at "
     "the wall can be taken for it.",
 )
 

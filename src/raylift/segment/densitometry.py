@@ -16,7 +16,8 @@ from raylift.segment.pneumothorax import VESSEL_HU, core_of, mean_over
 NEAR_MM, NEAREST_VOXELS = 8.0, 1.25  # ours: standard deviations; around a voxel the lung's own level is taken
 CLEAR_VOXELS = 1.5  # ours: so far from the air the lung's level is free of it
 ROUND_VOXELS = 2.0  # ours: air's border is no wider
-ALONG_MM = 25.0  # ours: so far the air may thin out along the wall beyond its mask
+ALONG_MM = 50.0  # ours: so far beyond its mask the air may go on along the wall
+APART_ML = 1.0  # ours: so much of a layer may also lie apart from it, by voxels
 WALL_VOXELS = 1.5  # ours: the standard deviation of the smoothing of the wall's HU
 LEAST_IN_WALL = 0.3  # ours: less may be a wall of another kind
 LAYER_VOXELS = 1.2  # ours: the standard deviation of the smoothing along the wall
@@ -53,7 +54,8 @@ def _shares(hu: np.ndarray, inside: np.ndarray, mask: np.ndarray, levels: Levels
     spread = _spread(along[layer & (away > ALONG_MM / spacing)])
     goes_on = layer & (along > max(GOES_ON, SPREADS * spread)) & (away <= ALONG_MM / spacing)
     parts, _ = ndimage.label(mask | goes_on, np.ones((3, 3, 3)))
-    reached = np.isin(parts, np.unique(parts[mask])) & (parts > 0)
+    large = np.flatnonzero(np.bincount(parts.ravel()) >= APART_ML * 1000 / spacing**3)
+    reached = np.isin(parts, np.union1d(np.unique(parts[mask]), large)) & (parts > 0)
     away = ndimage.distance_transform_edt(~reached)
     counts = (along > max(LEAST, SPREADS * spread / 3)) | mask | (away <= 1.5)
     core_share = np.where(core & counts & (away <= ROUND_VOXELS), share, 0)

@@ -8,11 +8,14 @@ from raylift.segment.levels import Levels
 from raylift.segment.morphology import box_of, parts
 
 SEED_SHARE = 0.4  # ours: of the way from air to lung; what is lighter than that is no lung
-FEWEST_ML = 3.0  # ours: a smaller one is not told from the air of a bulla or a bronchus
+FEWEST_ML = 1.0  # ours: less is not told from noise and the air of small bronchi
+BULLA_ML = 3.0  # ours: what is smaller must be a layer, for it may be a bulla
 VESSEL_HU = 150.0  # ours: so far above the lung's level a voxel is of a vessel
 NEAR_MM = 12.0  # ours: how far around a border the lung's own level is taken
 SPREAD_MM = 1.6  # ours: the standard deviation of the smoothing before a voxel is judged
-WALL_SHARE = 0.15  # ours: of an air pocket's surface that lies against the wall
+CALM_SHARE = 0.15  # ours: of the way from air to lung; noise above this is smoothed down to it
+WALL_SHARE = 0.15  # ours: of an air pocket's surface that lies against the wall; a ball that touches it has less
+LAYER_SHARE = 0.22  # ours: the same of a layer; 1 ml that is 3 mm thick has 0.39, 3 ml of 6 mm 0.35
 FULL_SHARE = 0.75  # ours: of the way from lung to air, a pocket's median; dark lung goes half of it
 SURE_SHARE = 0.2  # ours: of the way from air to lung; what goes further and is no thin layer may be dark lung
 THIN_VOXELS = 2  # ours: so far from a cavity's border the layer may be thin
@@ -30,6 +33,7 @@ def pneumothorax_mask(hu: np.ndarray, cavity: np.ndarray, levels: Levels, spacin
 
 def _in_box(hu: np.ndarray, cavity: np.ndarray, levels: Levels, spacing: float) -> np.ndarray:
     inside = cavity > 0
+    hu = calmed(hu, inside, CALM_SHARE * (levels.lung - levels.air))
     core = core_of(hu, inside, levels)
     even = mean_over(hu, core, SPREAD_MM / spacing)
     voxel_ml = spacing**3 / 1000
@@ -54,6 +58,27 @@ def _in_box(hu: np.ndarray, cavity: np.ndarray, levels: Levels, spacing: float) 
     return pockets & ndimage.binary_dilation(sure)
 
 
+def calmed(hu: np.ndarray, inside: np.ndarray, most: float) -> np.ndarray:
+    """`hu` with at most so much noise in what is `inside`: what picks voxels by their HU would pick the noise."""
+    excess = noise_of(hu, inside) / max(most, 1.0)
+    if excess <= 1:
+        return hu
+    sigma = excess ** (2 / 3) / (2 * np.pi**0.5)  # a Gaussian leaves (2 sqrt(pi) sigma)^-1.5 of white noise
+    return np.where(inside, mean_over(hu, inside, sigma), hu)
+
+
+def noise_of(hu: np.ndarray, inside: np.ndarray) -> float:
+    """The standard deviation of white noise in what is well `inside`, by the differences of neighbours; 0 in none."""
+    clear = ndimage.binary_erosion(inside, iterations=2)
+    found = 0.0
+    for axis in range(3):
+        pairs = clear & np.roll(clear, 1, axis)
+        if pairs.any():
+            steps = (hu - np.roll(hu, 1, axis))[pairs]
+            found = max(found, 1.4826 / 2**0.5 * float(np.median(np.abs(steps))))
+    return found
+
+
 def core_of(hu: np.ndarray, inside: np.ndarray, levels: Levels) -> np.ndarray:
     """Where a cavity holds air or lung and none of its wall."""
     return inside & (hu < levels.air_cut) | ndimage.binary_erosion(inside) & (hu < levels.tissue_cut)
@@ -71,7 +96,8 @@ def _pockets(air: np.ndarray, inside: np.ndarray, full: np.ndarray, voxel_ml: fl
     for k in order:
         part = labels == k
         shell = ndimage.binary_dilation(part, iterations=2) & ~part
-        if np.nanmedian(full[part]) > FULL_SHARE and (shell & wall).sum() >= WALL_SHARE * shell.sum():
+        least = WALL_SHARE if part.sum() * voxel_ml >= BULLA_ML else LAYER_SHARE
+        if np.nanmedian(full[part]) > FULL_SHARE and (shell & wall).sum() >= least * shell.sum():
             kept |= part
     return kept
 
