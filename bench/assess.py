@@ -146,7 +146,7 @@ def volumes(persons: int, spacing: float, noise_hu: float) -> dict:
     """Prints a row a stated volume, and returns the table: how the found ones are off over all persons, each in another
     place and posture.
     """
-    field = Grid.canonical(tuple(round(mm / spacing) for mm in FIELD_MM), spacing, (0.0, 10.0, 0.0))
+    field = _field(spacing)
     rows: dict[float, list[tuple[float, float, str]]] = {ml: [] for ml in VOLUMES_ML}
     for seed in range(FIRST_PERSON, FIRST_PERSON + persons):
         for k, ml in enumerate(VOLUMES_ML):
@@ -179,7 +179,7 @@ def volumes(persons: int, spacing: float, noise_hu: float) -> dict:
 
 def dark(seed: int) -> None:
     """Prints what is found beside lungs that are as dark as -980 HU in front: emphysema, and a steep gradient."""
-    field = Grid.canonical(tuple(round(mm / 2.5) for mm in FIELD_MM), 2.5, (0.0, 10.0, 0.0))
+    field = _field(2.5)
     lungs = {"lung_hu": -895.0, "lung_gradient": 0.7, "emphysema": 0.5}
     print_head(["posture", "side", *(f"of {ml:g} ml" for ml in DARK_ML)])
     for posture, side in itertools.product(("supine", "upright"), ("left", "right")):
@@ -190,6 +190,11 @@ def dark(seed: int) -> None:
             )  # fmt: skip
             cells.append(f"{quantities(segment_chest(phantom.volume))['total']['pneumothorax_ml']:.0f} ml")
         print_row([posture, side, *cells])
+
+
+def _field(spacing: float) -> Grid:
+    """The chest, of voxels of so many mm."""
+    return Grid.canonical(tuple(round(mm / spacing) for mm in FIELD_MM), spacing, (0.0, 10.0, 0.0))
 
 
 def cost() -> None:

@@ -5,23 +5,21 @@ import sys
 import torch
 from torch import distributed, nn
 
-from raylift import models
-from raylift.geometry import preset_beam
 from raylift.train.shard import like, put_moments, sharded, whole, whole_moments
+from test_models import shots, tiny
 
 CPU = torch.device("cpu")
 
 
 def outcome(name: str, large: int | None) -> tuple[float, list[float]]:
     """The mean square of what the net gives, and each parameter's gradient norm; shared out unless `large` is None."""
-    model = models.get(name)
-    net = model.build_tiny(torch.Generator().manual_seed(0)).train()
+    model, net = tiny(name)
+    net.train()
     if large is not None:
         net = sharded(net, CPU, large)
-    n = model.tiny_size
-    beams = tuple(preset_beam(view, pixels=n) for view in model.views)
     torch.manual_seed(1)
-    loss = model.run(net, torch.rand(1, len(beams), n, n), (beams,))["ct"].square().mean()
+    xrays = torch.rand(1, len(model.views), model.tiny_size, model.tiny_size)
+    loss = model.run(net, xrays, shots(model, 1))["ct"].square().mean()
     loss.backward()
     return loss.item(), [float(whole(p.grad).norm()) for p in net.parameters() if p.grad is not None]
 

@@ -1,8 +1,5 @@
 """FSDP: every net gives shared out among processes what it gives whole, and each process keeps its share only."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,24 +9,18 @@ from raylift.errors import BadInput
 from raylift.models.spec import Recipe
 from raylift.train.step import check_recipe
 from test_models import nets
+from test_train_launch import TORCHRUN, launch
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
-
-
-def launch(*names: str) -> None:
-    script = Path(__file__).with_name("shard_nets.py")
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*TORCHRUN, script, *names], env=env, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
+SCRIPT = Path(__file__).with_name("shard_nets.py")  # ends with an error where the nets differ
 
 
 def test_two_processes_hold_half_each_and_compute_the_same():
-    launch("x2ct-gan", "raylift")
+    launch(TORCHRUN, SCRIPT, "x2ct-gan", "raylift")
 
 
 @pytest.mark.slow
 def test_every_net_can_be_shared_out():
-    launch(*nets())
+    launch(TORCHRUN, SCRIPT, *nets())
 
 
 @pytest.mark.parametrize("more", [{"compile": True}, {"precision": "fp16"}])

@@ -33,7 +33,7 @@ def pneumothorax_mask(hu: np.ndarray, cavity: np.ndarray, levels: Levels, spacin
 
 def _in_box(hu: np.ndarray, cavity: np.ndarray, levels: Levels, spacing: float) -> np.ndarray:
     inside = cavity > 0
-    hu = calmed(hu, inside, CALM_SHARE * (levels.lung - levels.air))
+    hu = _calmed(hu, inside, CALM_SHARE * (levels.lung - levels.air))
     core = core_of(hu, inside, levels)
     even = mean_over(hu, core, SPREAD_MM / spacing)
     voxel_ml = spacing**3 / 1000
@@ -58,16 +58,16 @@ def _in_box(hu: np.ndarray, cavity: np.ndarray, levels: Levels, spacing: float) 
     return pockets & ndimage.binary_dilation(sure)
 
 
-def calmed(hu: np.ndarray, inside: np.ndarray, most: float) -> np.ndarray:
+def _calmed(hu: np.ndarray, inside: np.ndarray, most: float) -> np.ndarray:
     """`hu` with at most so much noise in what is `inside`: what picks voxels by their HU would pick the noise."""
-    excess = noise_of(hu, inside) / max(most, 1.0)
+    excess = _noise_of(hu, inside) / max(most, 1.0)
     if excess <= 1:
         return hu
     sigma = excess ** (2 / 3) / (2 * np.pi**0.5)  # a Gaussian leaves (2 sqrt(pi) sigma)^-1.5 of white noise
     return np.where(inside, mean_over(hu, inside, sigma), hu)
 
 
-def noise_of(hu: np.ndarray, inside: np.ndarray) -> float:
+def _noise_of(hu: np.ndarray, inside: np.ndarray) -> float:
     """The standard deviation of white noise in what is well `inside`, by the differences of neighbours; 0 in none."""
     clear = ndimage.binary_erosion(inside, iterations=2)
     found = 0.0

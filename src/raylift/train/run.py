@@ -90,12 +90,12 @@ def _same(out: Path, model: Model, recipe: Recipe, about: Mapping[str, Any]) -> 
     """An error that names the first setting in which a resumed run differs from its beginning."""
     run = json.loads((out / "run.json").read_text(encoding="utf-8"))
     pairs = (
-        ("recipe", json.loads(as_json(recipe_record(read_recipe(out)))), recipe_record(recipe)),
+        ("recipe", recipe_record(read_recipe(out)), recipe_record(recipe)),
         ("model", json.loads((out / "model.json").read_text(encoding="utf-8")), describe(model)),
         ("data", {key: run.get(key) for key in about}, about),
     )
     for what, before, now in pairs:
-        now = json.loads(as_json(now))
+        before, now = (json.loads(as_json(record)) for record in (before, now))
         for key in sorted(before.keys() | now.keys()):
             if before.get(key) != now.get(key):
                 raise BadInput(
