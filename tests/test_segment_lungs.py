@@ -140,7 +140,7 @@ def test_the_label_map_lies_on_the_cts_own_grid(leaky, segmented):
     chest = segment_ct(Volume(hu=hu, grid=Grid(hu.shape, affine)))
     assert chest.grid.shape == hu.shape and min(chest.grid.spacing_mm) == pytest.approx(1.5)
     assert total(chest, "lung_left") == pytest.approx(total(segmented, "lung_left"), rel=0.05)
-    assert quantities(chest)["right"]["pneumothorax_ml"] == pytest.approx(total(chest, "pneumothorax_right"), rel=0.05)
+    assert quantities(chest)["right"]["pneumothorax_ml"] == pytest.approx(total(chest, "pneumothorax_right"), rel=0.07)
     same = segmented.labels.repeat(2, 0) == chest.labels
     assert same.mean() > 0.97
 

@@ -87,12 +87,14 @@ def _labelled(hu, smooth, body, levels: Levels, spacing: float, given) -> tuple[
     cavity = cavities(side, airway, spacing)
     levels = with_lung(levels, smooth[shrunk(cavity > 0, INNER_MM, spacing)])
     loose = pneumothorax_mask(hu, cavity, levels, spacing)
+    share = air_share(hu, cavity, loose, levels, spacing)
+    loose |= share > 0.5
     labels = body.astype(np.uint8)
     labels[airway] = LABELS["airway"]
     for which, name in ((RIGHT, "right"), (LEFT, "left")):
         labels[cavity == which] = LABELS[f"lung_{name}"]
         labels[(cavity == which) & loose] = LABELS[f"pneumothorax_{name}"]
-    return labels, air_share(hu, cavity, loose, levels, spacing), levels
+    return labels, share, levels
 
 
 def _cubic(volume: Volume) -> float:

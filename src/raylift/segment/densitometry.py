@@ -1,8 +1,7 @@
 """How much of each voxel is air outside the lung: a layer thinner than a voxel counts by its share, as a mask cannot.
 
 A voxel between air and lung holds as much air as its HU lies from the lung's level nearby to air's. One between air
-and chest wall may hold wall, air and lung at once; there the layer of voxels next to it says how much of what is not
-wall is air (`rim_share`), and its HU how much is not wall.
+and chest wall may hold wall, air and lung at once; there the layer of voxels next to it says more (`rim.py`).
 """
 
 import numpy as np
@@ -12,17 +11,17 @@ from scipy import ndimage
 from raylift.segment.levels import Levels
 from raylift.segment.morphology import box_of
 from raylift.segment.pneumothorax import VESSEL_HU, core_of, mean_over
+from raylift.segment.rim import LEAST, not_wall, rim_share, thinning
 
 NEAR_MM, NEAREST_VOXELS = 8.0, 1.25  # ours: standard deviations; around a voxel the lung's own level is taken
 CLEAR_VOXELS = 1.5  # ours: so far from the air the lung's level is free of it
 ROUND_VOXELS = 2.0  # ours: air's border is no wider
-ALONG_MM = 50.0  # ours: so far beyond its mask the air may go on along the wall
-APART_ML = 1.0  # ours: so much of a layer may also lie apart from it, by voxels
+FAR_MM = 50.0  # ours: so far from the mask the layer is mostly of lung, and tells how it scatters
+LEAST_ML, APART_ML = 0.1, 2.0  # ours: by voxels, of a thin layer's part, and of all a side's where no mask is
+LAYER_VOXELS, RIM_VOXELS = 1.2, 0.8  # ours: SDs of the smoothing along the wall, to find air and to measure it
 WALL_VOXELS = 1.5  # ours: the standard deviation of the smoothing of the wall's HU
-LEAST_IN_WALL = 0.3  # ours: less may be a wall of another kind
-LAYER_VOXELS = 1.2  # ours: the standard deviation of the smoothing along the wall
-LEAST, GOES_ON = 0.04, 0.15  # ours: of a layer, the least share that counts, and the least along which air goes on
-SPREADS = 5.0  # ours: `GOES_ON` is at least so many standard deviations of the sound lung's layer
+BEGINS, GOES_ON = 0.15, 0.08  # ours: of a layer, the least share in which air is seen, and along which it goes on
+SPREADS = 5.0  # ours: `BEGINS` is at least so many standard deviations of the sound lung's layer
 OUTSIDE = (-0.7, 1.3)  # ours: shares below are vessels; noise stays, so that it averages to nothing
 FEWEST = 1000  # ours: voxels of lung from which a gradient is found
 
@@ -30,11 +29,12 @@ FEWEST = 1000  # ours: voxels of lung from which a gradient is found
 def air_share(
     hu: np.ndarray, cavity: UInt8[np.ndarray, "D H W"], loose: Bool[np.ndarray, "D H W"], levels: Levels, spacing: float
 ) -> Float32[np.ndarray, "D H W"]:
-    """The share of each voxel that is air outside the lung, 1 with noise where all of it is, 0 far from `loose`, which
-    is the mask of that air in the cavities (0, 1 right, 2 left).
+    """The share of each voxel that is air outside the lung, 1 with noise where all of it is, 0 where there is none.
+
+    `loose` is the mask of that air in the cavities (0, 1 right, 2 left); layers too thin for a mask are added.
     """
     out = np.zeros(hu.shape, np.float32)
-    for which in np.unique(cavity[loose]):
+    for which in np.unique(cavity[cavity > 0]):
         inside = cavity == which
         box = box_of(inside, 2)
         out[box] += _shares(hu[box], inside[box], (loose & inside)[box], levels, spacing)
@@ -43,43 +43,41 @@ def air_share(
 
 def _shares(hu: np.ndarray, inside: np.ndarray, mask: np.ndarray, levels: Levels, spacing: float) -> np.ndarray:
     """One side's shares."""
-    core, around = core_of(hu, inside, levels), ndimage.binary_dilation(inside)
-    rim = around & ~core & ~ndimage.binary_erosion(inside)
-    away = ndimage.distance_transform_edt(~mask)
-    lung = _lung_hu(hu, core & ndimage.binary_erosion(inside, iterations=2) & (away > CLEAR_VOXELS), levels, spacing)
+    core, around, deep = core_of(hu, inside, levels), ndimage.binary_dilation(inside), ndimage.binary_erosion(inside)
+    rim = around & ~core & ~deep
+    away = ndimage.distance_transform_edt(~mask) if mask.any() else np.full(mask.shape, np.inf)
+    lung = _lung_hu(hu, core & ndimage.binary_erosion(deep) & (away > CLEAR_VOXELS), levels, spacing)
     share = np.where(core, (lung - hu) / np.maximum(lung - levels.air, 1.0), 0)
     share = np.where(share < OUTSIDE[0], 0, share).clip(max=OUTSIDE[1]).astype(np.float32)
     layer = core & ndimage.binary_dilation(rim | ~inside)
-    along = np.nan_to_num(mean_over(share, layer, LAYER_VOXELS))
-    spread = _spread(along[layer & (away > ALONG_MM / spacing)])
-    goes_on = layer & (along > max(GOES_ON, SPREADS * spread)) & (away <= ALONG_MM / spacing)
-    parts, _ = ndimage.label(mask | goes_on, np.ones((3, 3, 3)))
-    large = np.flatnonzero(np.bincount(parts.ravel()) >= APART_ML * 1000 / spacing**3)
-    reached = np.isin(parts, np.union1d(np.unique(parts[mask]), large)) & (parts > 0)
+    along, far = np.nan_to_num(mean_over(share, layer, LAYER_VOXELS)), layer & (away > FAR_MM / spacing)
+    seen = along * ((lung - levels.air) / (levels.lung - levels.air)).clip(0, 1)
+    least = SPREADS * _spread(seen[far])
+    begins, goes_on = (layer & (seen > max(by, least * by / BEGINS)) for by in (BEGINS, GOES_ON))
+    reached = _reached(mask, begins, goes_on, spacing**3 / 1000)
+    if not reached.any():
+        return np.zeros(hu.shape, np.float32)
     away = ndimage.distance_transform_edt(~reached)
-    counts = (along > max(LEAST, SPREADS * spread / 3)) | mask | (away <= 1.5)
-    core_share = np.where(core & counts & (away <= ROUND_VOXELS), share, 0)
-    layer_hu = lung + along.clip(0, 1) * (levels.air - lung)
-    wall = ~around & (hu > levels.tissue_cut)
-    wall_hu = np.nan_to_num(mean_over(hu, wall, WALL_VOXELS), nan=levels.tissue)
-    rim_air = rim_share(along) * _not_wall(hu, layer_hu, wall_hu)
-    return np.where(rim & (away <= ROUND_VOXELS), rim_air, core_share)
+    counts = (along > max(LEAST, least / 3)) | mask | (away <= 1.5)
+    near, square = (np.nan_to_num(mean_over(v, layer, RIM_VOXELS)) for v in (share, share**2))
+    beside = rim_share(near, square - _spread(share[far]) ** 2)
+    in_rim = np.where(away <= ROUND_VOXELS, beside, thinning(along, layer, reached))
+    wall = np.nan_to_num(mean_over(hu, ~around & (hu > levels.tissue_cut), WALL_VOXELS), nan=levels.tissue)
+    open_ = not_wall(hu, lung + near.clip(0, 1) * (levels.air - lung), wall)
+    return np.where(rim, in_rim * open_, np.where(core & counts & (away <= ROUND_VOXELS), share, 0))
 
 
-def _not_wall(hu: np.ndarray, within: np.ndarray, beyond: np.ndarray) -> np.ndarray:
-    """How much of each voxel is not the chest's wall, by its HU between those `within` and those `beyond`; 0 to 1."""
-    share = (beyond - hu) / np.maximum(beyond - within, 1.0)
-    return np.where(share < LEAST_IN_WALL, 0, share).clip(max=1)
-
-
-def rim_share(along: np.ndarray) -> np.ndarray:
-    """The share of air in what is not wall of the outermost voxels, of its mean share `along` the layer inside them.
-
-    Air lies against the wall. Where it is t < 1 voxels thick and the wall ends anywhere in a voxel, the next layer
-    has t² / 2 of it on average, and the outermost voxels t - t² / 2, of the half that is not wall.
+def _reached(mask: np.ndarray, begins: np.ndarray, goes_on: np.ndarray, voxel_ml: float) -> np.ndarray:
+    """The mask, and the parts of a thin layer where air `begins` and `goes_on`: of those away from the mask the larger
+    ones, and where there is no mask only if they are much together.
     """
-    along = along.clip(0, 0.5)
-    return np.where(along > LEAST, 2 * (np.sqrt(2 * along) - along), 0).astype(np.float32)
+    labels, count = ndimage.label(mask | goes_on, np.ones((3, 3, 3)))
+    ml = np.bincount(labels[mask | begins], minlength=count + 1) * voxel_ml
+    counts = ml >= LEAST_ML
+    if not mask.any() and ml[counts].sum() < APART_ML:
+        return np.zeros(mask.shape, bool)
+    counts[np.unique(labels[mask])] = True
+    return counts[labels]
 
 
 def _lung_hu(hu: np.ndarray, clear: np.ndarray, levels: Levels, spacing: float) -> np.ndarray:
