@@ -60,11 +60,11 @@ def from_bone(ct: Volume, *, lowest: str | None = None, begins: float | None = N
     line = midline(ct)
     fine = _around(ct, line)
     hu = sampled(ct, fine)
-    cuts = discs(straight(hu, fine, line), line)
+    cuts = _discs(straight(hu, fine, line), line)
     while len(cuts) > 1 and cuts[-2].contrast < CLEAR:  # no vertebra begins below what is no disc
         cuts.pop()
     if len(cuts) < 2:
-        raise BadInput(f"{ct.source or 'the CT'}: no vertebra stands out clearly; give a label map with --labels")
+        raise _unclear(ct)
     labels = _grown(hu, fine, line, cuts, begins)
     count = len(cuts) - 1
     last = LEVELS.index(lowest or "L5")
@@ -75,7 +75,7 @@ def from_bone(ct: Volume, *, lowest: str | None = None, begins: float | None = N
     numbers = np.array([0, *(VERSE[name] if name in confidence else 0 for name in names)], np.uint8)
     whole = _back(numbers[labels], fine, ct.grid)
     if not whole.any():
-        raise BadInput(f"{ct.source or 'the CT'}: no vertebra stands out clearly; give a label map with --labels")
+        raise _unclear(ct)
     notes = [] if lowest else ["Names are counted up from L5, a guess; --lowest says which vertebra is the lowest"]
     notes += [f"{name} left out: {reason}" for name, reason in zip(names, why, strict=True) if name and reason]
     if why[-1]:
@@ -84,7 +84,11 @@ def from_bone(ct: Volume, *, lowest: str | None = None, begins: float | None = N
     return Vertebrae(labels=whole, grid=ct.grid, how=how, confidence=confidence, notes=tuple(notes))
 
 
-def discs(spine: Float[np.ndarray, "n b a"], line: Midline) -> list[Disc]:
+def _unclear(ct: Volume) -> BadInput:
+    return BadInput(f"{ct.source or 'the CT'}: no vertebra stands out clearly; give a label map with --labels")
+
+
+def _discs(spine: Float[np.ndarray, "n b a"], line: Midline) -> list[Disc]:
     """The discs that the midline crosses, from the head down."""
     columns, across = _columns(spine, BODY_MM)
     slopes = np.array([(p, q) for p in TILTS for q in TILTS])

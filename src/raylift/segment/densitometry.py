@@ -57,11 +57,11 @@ def _shares(hu: np.ndarray, inside: np.ndarray, mask: np.ndarray, levels: Levels
     reached = _reached(mask, begins, goes_on, spacing**3 / 1000)
     if not reached.any():
         return np.zeros(hu.shape, np.float32)
-    away = ndimage.distance_transform_edt(~reached)
+    away, nearest = ndimage.distance_transform_edt(~reached, return_indices=True)
     counts = (along > max(LEAST, least / 3)) | mask | (away <= 1.5)
     near, square = (np.nan_to_num(mean_over(v, layer, RIM_VOXELS)) for v in (share, share**2))
     beside = rim_share(near, square - _spread(share[far]) ** 2)
-    in_rim = np.where(away <= ROUND_VOXELS, beside, thinning(along, layer, reached))
+    in_rim = np.where(away <= ROUND_VOXELS, beside, thinning(along, layer, away, nearest))
     wall = np.nan_to_num(mean_over(hu, ~around & (hu > levels.tissue_cut), WALL_VOXELS), nan=levels.tissue)
     open_ = not_wall(hu, lung + near.clip(0, 1) * (levels.air - lung), wall)
     return np.where(rim, in_rim * open_, np.where(core & counts & (away <= ROUND_VOXELS), share, 0))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from raylift.errors import BadInput
 from raylift.segment.contrast import contrasted
@@ -66,14 +67,14 @@ def midline(ct: Volume) -> Midline:
     size = np.array(ct.grid.shape) * ct.grid.spacing_mm
     grid = Grid.canonical(tuple(np.maximum(size / COARSE_MM, 4).astype(int)), COARSE_MM, tuple(ct.grid.centre_mm))
     hu = sampled(ct, grid)
-    path = _best_path(canal_score(hu))
+    path = _best_path(_canal_score(hu))
     canal = grid.world(np.column_stack([np.arange(len(path)), path]).astype(float))
     canal = ndimage.gaussian_filter1d(canal, 8.0 / COARSE_MM, axis=0, mode="nearest")
     canal, up = _spaced(canal)
     return _ahead(hu, grid, canal, up)
 
 
-def canal_score(hu: Float[np.ndarray, "d h w"]) -> Float[np.ndarray, "d h w"]:
+def _canal_score(hu: Float[np.ndarray, "d h w"]) -> Float[np.ndarray, "d h w"]:
     """How much each voxel looks like the middle of a spinal canal, [0, 1]: soft, bone around it, a body before it."""
     bony = (hu > BONY_HU) & ~contrasted(hu, BONY_HU, SOFT_HU[1], (COARSE_MM,) * 3)
     bony = bony.astype(np.uint8)
@@ -148,8 +149,6 @@ def _ahead(hu: np.ndarray, grid: Grid, canal: np.ndarray, up: np.ndarray) -> Mid
     weight = np.exp((filled - filled.max(1, keepdims=True)) / 8.0)
     moved = ndimage.gaussian_filter1d((weight * offsets).sum(1) / weight.sum(1), 20.0, mode="nearest")
     points, up = _spaced(canal - moved[:, None] * line.back)
-    from scipy.spatial import cKDTree
-
     nearest = cKDTree(canal).query(points)[1]
     return Midline(points=points, up=up, canal=canal[nearest])
 

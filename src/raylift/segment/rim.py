@@ -16,10 +16,7 @@ MEANS = _LAYER.mean(1)
 RATIOS = (_LAYER**2).mean(1) / np.maximum(MEANS, 1e-9)
 LEAST = 0.04  # ours: of a layer, the least share that counts
 LEAST_IN_WALL = 0.3  # ours: less may be a wall of another kind
-EDGE_VOXELS, ALONG_VOXELS = (
-    6.0,
-    4.0,
-)  # ours: how far inward a layer's thinning is taken, and SD of the smoothing along it
+EDGE_VOXELS, ALONG_VOXELS = 6.0, 4.0  # ours: how far inward thinning is measured, and the SD of its smoothing
 GENTLEST = 0.1  # ours: voxels by which air thins a voxel further out, at least
 
 
@@ -37,19 +34,21 @@ def rim_share(mean: np.ndarray, square: np.ndarray) -> np.ndarray:
     return np.where(mean > LEAST, covered * _in_rim(thick), 0).astype(np.float32)
 
 
-def thinning(along: np.ndarray, layer: np.ndarray, reached: np.ndarray) -> np.ndarray:
-    """The same beyond the air that was `reached`, where it is too thin to show in the next `layer`, of which `along` is
+def thinning(along: np.ndarray, layer: np.ndarray, away: np.ndarray, nearest: np.ndarray) -> np.ndarray:
+    """The same beyond the air that was reached, where it is too thin to show in the next `layer`, of which `along` is
     the smoothed share: it goes on thinning out as it does up to there.
+
+    `away` is how far each voxel is from that air, and `nearest` which one of it is (3, D, H, W).
     """
+    reached = away == 0
     inward = ndimage.distance_transform_edt(~(layer & ~reached))
     thick = np.sqrt(2 * along.clip(0, 0.5))
     edge = layer & reached & (along < 0.5) & (inward < EDGE_VOXELS)
     values = (thick, inward, thick * inward, inward**2)
     t, d, td, dd = (np.nan_to_num(mean_over(v, edge, ALONG_VOXELS)) for v in values)
     slope = np.maximum((td - t * d) / np.maximum(dd - d * d, 0.05), GENTLEST)
-    outward, nearest = ndimage.distance_transform_edt(~reached, return_indices=True)
     at = tuple(nearest)
-    return _in_rim((t[at] - slope[at] * (d[at] - 1 + outward)).clip(0, 1)).astype(np.float32)
+    return _in_rim((t[at] - slope[at] * (d[at] - 1 + away)).clip(0, 1)).astype(np.float32)
 
 
 def not_wall(hu: np.ndarray, within: np.ndarray, beyond: np.ndarray) -> np.ndarray:
